@@ -1,0 +1,56 @@
+"""
+# Sparkify: drop and create the tables
+
+Drops every table of the warehouse, with all its rows, and creates it again, empty. The next run of
+`sparkify_etl` loads everything. Trigger it with **Drop all tables** ticked.
+"""
+
+from datetime import datetime
+from pathlib import Path
+
+from airflow.providers.common.sql.operators.sql import SQLExecuteQueryOperator
+from airflow.sdk import Param, dag, get_current_context, task
+from airflow.sdk.exceptions import AirflowFailException
+
+from sparkify.tables import TABLES
+
+
+@dag(
+    schedule=None,
+    start_date=datetime(2018, 11, 1),
+    catchup=False,
+    max_active_runs=1,
+    default_args={"owner": "data-eng"},
+    params={
+        "drop_all_tables": Param(
+            False,
+            type="boolean",
+            title="Drop all tables",
+            description="Their rows are lost, until the next run of sparkify_etl loads them again from S3.",
+        )
+    },
+    template_searchpath=str(Path(__file__).parents[1] / "include" / "sql"),
+    doc_md=__doc__,
+    tags=["sparkify"],
+)
+def sparkify_create_tables():
+    @task
+    def confirm():
+        if not get_current_context()["params"]["drop_all_tables"]:
+            raise AirflowFailException(
+                "Nothing was dropped: trigger the DAG again with 'Drop all tables' ticked"
+            )
+
+    recreate_tables = SQLExecuteQueryOperator(
+        task_id="recreate_tables",
+        conn_id="redshift",
+        sql=[
+            *(f"DROP TABLE IF EXISTS {table}" for table in TABLES),
+            *(f"ddl/{table}.sql" for table in TABLES),
+        ],
+    )
+
+    confirm() >> recreate_tables
+
+
+sparkify_create_tables()

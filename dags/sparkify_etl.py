@@ -1,0 +1,155 @@
+"""
+# Sparkify: S3 to Redshift
+
+Every hour: stages the JSON files that are new on S3, builds a star schema around `fact_songplays`, checks
+it, and records the files. An hour without new files skips all of that.
+
+**If a task fails:** read its log, which says what to do, and clear the task. Every task may be run again at
+any time. Rows that could not be loaded are in `etl_rejected_rows`, the checks' results in
+`etl_quality_results`.
+"""
+
+from datetime import datetime, timedelta
+from pathlib import Path
+
+from airflow.providers.common.sql.operators.sql import SQLExecuteQueryOperator
+from airflow.providers.standard.operators.python import ShortCircuitOperator
+from airflow.sdk import chain, dag
+
+from sparkify.checks import Check, not_empty, not_null, references, unique
+from sparkify.ledger import any_new_objects
+from sparkify.operators import (
+    DataQualityOperator,
+    LoadDimensionOperator,
+    LoadFactOperator,
+    RecordFilesOperator,
+    StageToRedshiftOperator,
+)
+from sparkify.tables import TABLES
+
+PREFIXES = {
+    "staging_events": "{{ var.value.sparkify_log_data }}",
+    "staging_songs": "{{ var.value.sparkify_song_data }}",
+}
+COPY = {
+    "iam_role": "{{ var.value.sparkify_iam_role }}",
+    "region": "{{ var.value.sparkify_s3_region }}",
+}
+STAGE = {
+    **COPY,
+    "json": "auto ignorecase",
+    "work_prefix": "{{ var.value.sparkify_work_prefix }}",
+    "max_rejected_rows": "{{ var.value.get('sparkify_max_rejected_rows', 100) }}",
+}
+
+DIMENSIONS = {"dim_users": "user_id", "dim_songs": "song_id", "dim_artists": "artist_id"}
+
+STAGING_CHECKS = (
+    Check(
+        "staging_events: every play has a user",
+        "SELECT * FROM staging_events WHERE page = 'NextSong' AND (userid IS NULL OR userid = '')",
+        severity="warn",
+    ),
+    Check(
+        "staging_events: every play has a song, an artist and a length",
+        "SELECT * FROM staging_events"
+        " WHERE page = 'NextSong' AND (song IS NULL OR artist IS NULL OR length IS NULL)",
+        severity="warn",
+    ),
+    Check(
+        "staging_songs: every song has an artist",
+        "SELECT * FROM staging_songs WHERE artist_id IS NULL OR artist_id = ''",
+        severity="warn",
+    ),
+)
+STAR_CHECKS = (
+    *(not_empty(table) for table in ("fact_songplays", "dim_users", "dim_time")),
+    unique("fact_songplays", "songplay_id"),
+    unique("dim_users", "user_id"),
+    unique("dim_songs", "song_id"),
+    unique("dim_artists", "artist_id"),
+    unique("dim_time", "start_time"),
+    unique("etl_files", "dataset", "s3_key", "etag"),
+    not_null("fact_songplays", "songplay_id", "start_time", "user_id", "session_id", "item_in_session"),
+    not_null("dim_users", "level"),
+    references("fact_songplays", "user_id", to="dim_users"),
+    references("fact_songplays", "song_id", to="dim_songs"),
+    references("fact_songplays", "artist_id", to="dim_artists"),
+    references("fact_songplays", "start_time", to="dim_time"),
+    Check(
+        "fact_songplays: every song is known", "SELECT * FROM fact_songplays WHERE song_id IS NULL", "warn"
+    ),
+)
+
+
+@dag(
+    schedule="@hourly",
+    start_date=datetime(2018, 11, 1),
+    catchup=False,
+    max_active_runs=1,
+    default_args={"owner": "data-eng", "retries": 3, "retry_delay": timedelta(minutes=5)},
+    template_searchpath=str(Path(__file__).parents[1] / "include" / "sql"),
+    doc_md=__doc__,
+    tags=["sparkify"],
+)
+def sparkify_etl():
+    find_new_files = ShortCircuitOperator(
+        task_id="find_new_files",
+        python_callable=any_new_objects,
+        op_kwargs={"prefixes": PREFIXES, "conn_id": "redshift", "aws_conn_id": "aws_default"},
+    )
+    create_tables = SQLExecuteQueryOperator(
+        task_id="create_tables", conn_id="redshift", sql=[f"ddl/{table}.sql" for table in TABLES]
+    )
+    stage_events = StageToRedshiftOperator(
+        task_id="stage_events",
+        table="staging_events",
+        prefix=PREFIXES["staging_events"],
+        copy_options=["TIMEFORMAT 'epochmillisecs'"],
+        **STAGE,
+    )
+    stage_songs = StageToRedshiftOperator(
+        task_id="stage_songs", table="staging_songs", prefix=PREFIXES["staging_songs"], **STAGE
+    )
+    check_staging = DataQualityOperator(
+        task_id="check_staging", checks=STAGING_CHECKS, retry_on_failure=False
+    )
+    load_dimensions = [
+        LoadDimensionOperator(task_id=f"load_{table}", table=table, key=[key], sql=f"transform/{table}.sql")
+        for table, key in DIMENSIONS.items()
+    ]
+    load_fact_songplays = LoadFactOperator(
+        task_id="load_fact_songplays",
+        table="fact_songplays",
+        key=["songplay_id"],
+        sql="transform/fact_songplays.sql",
+        rejected_sql="transform/etl_rejected_rows.sql",
+    )
+    load_dim_time = LoadDimensionOperator(
+        task_id="load_dim_time", table="dim_time", key=["start_time"], sql="transform/dim_time.sql"
+    )
+    relink_songplays = LoadFactOperator(
+        task_id="relink_songplays",
+        table="fact_songplays",
+        key=["songplay_id"],
+        sql="transform/fact_songplays_relinked.sql",
+    )
+    check_star = DataQualityOperator(task_id="check_star", checks=STAR_CHECKS, retry_on_failure=False)
+    record_files = RecordFilesOperator(
+        task_id="record_files", staging_task_ids=["stage_events", "stage_songs"], **COPY
+    )
+
+    chain(
+        find_new_files,
+        create_tables,
+        [stage_events, stage_songs],
+        check_staging,
+        load_dimensions,
+        load_fact_songplays,
+        [load_dim_time, relink_songplays],
+        check_star,
+        record_files,
+    )
+
+
+sparkify_etl()

@@ -1,0 +1,51 @@
+-- dim_artists: one row per artist_id staged by this run, the best of its records, staged now or before:
+-- with coordinates, then with a location, then with the shortest name (an artist's own, not "feat." somebody).
+WITH candidates AS (
+    SELECT
+        artist_id,
+        artist_name AS name,
+        NULLIF(artist_location, '') AS location,
+        artist_latitude AS latitude,
+        artist_longitude AS longitude
+    FROM staging_songs
+    WHERE artist_id <> ''
+    UNION ALL
+    SELECT
+        artist_id,
+        name,
+        location,
+        latitude,
+        longitude
+    FROM dim_artists
+    WHERE artist_id IN (SELECT staging_songs.artist_id FROM staging_songs)
+),
+
+ranked AS (
+    SELECT
+        artist_id,
+        name,
+        location,
+        latitude,
+        longitude,
+        ROW_NUMBER() OVER (
+            PARTITION BY artist_id
+            ORDER BY
+                CASE WHEN latitude IS NOT NULL AND longitude IS NOT NULL THEN 0 ELSE 1 END,
+                CASE WHEN location IS NOT NULL THEN 0 ELSE 1 END,
+                LEN(name) NULLS LAST,
+                name NULLS LAST,
+                location NULLS LAST,
+                latitude NULLS LAST,
+                longitude NULLS LAST
+        ) AS preference
+    FROM candidates
+)
+
+SELECT
+    artist_id,
+    name,
+    location,
+    latitude,
+    longitude
+FROM ranked
+WHERE preference = 1

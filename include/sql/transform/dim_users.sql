@@ -1,0 +1,52 @@
+-- dim_users: one row per user staged by this run, as of the user's newest event, staged now or before.
+WITH candidates AS (
+    SELECT
+        userid AS user_id,
+        firstname AS first_name,
+        lastname AS last_name,
+        gender,
+        level,
+        ts AS last_event_at
+    FROM staging_events
+    WHERE userid <> ''
+    UNION ALL
+    SELECT
+        user_id,
+        first_name,
+        last_name,
+        gender,
+        level,
+        last_event_at
+    FROM dim_users
+    WHERE user_id IN (SELECT staging_events.userid FROM staging_events)
+),
+
+ranked AS (
+    SELECT
+        user_id,
+        first_name,
+        last_name,
+        gender,
+        level,
+        last_event_at,
+        ROW_NUMBER() OVER (
+            PARTITION BY user_id
+            ORDER BY
+                last_event_at DESC,
+                level DESC NULLS LAST,
+                first_name DESC NULLS LAST,
+                last_name DESC NULLS LAST,
+                gender DESC NULLS LAST
+        ) AS recency
+    FROM candidates
+)
+
+SELECT
+    user_id,
+    first_name,
+    last_name,
+    gender,
+    level,
+    last_event_at
+FROM ranked
+WHERE recency = 1

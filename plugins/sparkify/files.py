@@ -1,0 +1,131 @@
+"""What lies on S3: listings of a prefix, and the manifests that name what a COPY shall load."""
+
+import json
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from botocore.exceptions import BotoCoreError, ClientError
+
+if TYPE_CHECKING:
+    from airflow.providers.amazon.aws.hooks.s3 import S3Hook
+
+_ADVICE = {
+    "NoSuchBucket": "there is no such bucket",
+    "AccessDenied": "the AWS connection may not list it: grant s3:ListBucket and s3:GetObject",
+    "InvalidAccessKeyId": "the AWS connection's access key is not known",
+}
+
+
+class SourceError(Exception):
+    """What should be read from S3 is not there, or may not be read."""
+
+
+@dataclass(frozen=True)
+class S3Object:
+    """
+    One version of an object.
+
+    :param bucket: the bucket's name
+    :param key: the object's key
+    :param etag: the version's entity tag, without quotes
+    :param size: bytes
+    :param last_modified: UTC, without zone
+    """
+
+    bucket: str
+    key: str
+    etag: str
+    size: int
+    last_modified: datetime
+
+    @property
+    def url(self) -> str:
+        """The object's address, as COPY takes it."""
+        return f"s3://{self.bucket}/{self.key}"
+
+
+@dataclass(frozen=True)
+class Listing:
+    """
+    What lies below a prefix.
+
+    :param objects: objects that hold data, in key order
+    :param passed_over: number of other objects: empty, "folders", or with another suffix
+    """
+
+    objects: list[S3Object]
+    passed_over: int
+
+
+def split_url(url: str) -> tuple[str, str]:
+    """
+    Split an S3 address into bucket and key.
+
+    :param url: ``s3://bucket/key``; as it may stand in SQL, without quotes, backslashes, control characters
+    :raises ValueError: if it is anything else
+    """
+    match = re.fullmatch(r"s3://([a-z0-9][a-z0-9.-]{1,61}[a-z0-9])/([^'\\\x00-\x1f]*)", url)
+    if not match:
+        raise ValueError(f"{url!r} is not an S3 address of the form s3://bucket/key")
+    return match[1], match[2]
+
+
+def list_prefix(s3: "S3Hook", prefix: str, suffix: str = ".json") -> Listing:
+    """
+    List the objects below a prefix that hold data.
+
+    :param s3: the hook of the AWS connection
+    :param prefix: ``s3://bucket/prefix``
+    :param suffix: how the keys of data files end
+    :raises SourceError: if the bucket or the prefix does not exist or may not be listed
+    """
+    bucket, key_prefix = split_url(prefix)
+    try:
+        found = s3.get_file_metadata(key_prefix, bucket_name=bucket)
+    except ClientError as error:
+        code = error.response["Error"]["Code"]
+        raise SourceError(f"Cannot list {prefix}: {_ADVICE.get(code, error)}") from error
+    except BotoCoreError as error:
+        raise SourceError(
+            f"Cannot list {prefix}: {error}. Is the AWS connection's endpoint right?"
+        ) from error
+    if not found:
+        raise SourceError(f"Nothing lies below {prefix}: is the prefix right, and has the source delivered?")
+    objects = [
+        S3Object(
+            bucket=bucket,
+            key=item["Key"],
+            etag=item["ETag"].strip('"'),
+            size=item["Size"],
+            last_modified=item["LastModified"].astimezone(UTC).replace(tzinfo=None),
+        )
+        for item in found
+        if item["Key"].endswith(suffix) and item["Size"] > 0
+    ]
+    return Listing(sorted(objects, key=lambda item: item.key), len(found) - len(objects))
+
+
+def manifest(objects: Iterable[S3Object]) -> str:
+    """
+    Return a COPY manifest that names exactly these objects, none of which may be missing.
+
+    https://docs.aws.amazon.com/redshift/latest/dg/loading-data-files-using-manifest.html
+
+    :param objects: the objects to load
+    """
+    return json.dumps({"entries": [{"url": item.url, "mandatory": True} for item in objects]}, indent=1)
+
+
+def run_folder(work_prefix: str, dag_id: str, run_id: str) -> str:
+    """
+    Return the S3 folder of a run's own files, the same for every try.
+
+    :param work_prefix: ``s3://bucket/prefix/`` where the project may write
+    :param dag_id: the DAG's id
+    :param run_id: the run's id, whose characters that S3 advises against are replaced
+        (https://docs.aws.amazon.com/AmazonS3/latest/userguide/object-keys.html)
+    """
+    return f"{work_prefix.rstrip('/')}/{dag_id}/{re.sub(r'[^A-Za-z0-9_.-]', '-', run_id)}"

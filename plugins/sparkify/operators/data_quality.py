@@ -1,0 +1,121 @@
+"""Check the warehouse."""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from airflow.providers.common.sql.operators.sql import BaseSQLOperator, SQLCheckResult
+
+from sparkify.checks import Check
+from sparkify.sql import explained, insert_rows
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+QUALITY_RESULTS = "etl_quality_results"
+
+
+class DataQualityOperator(BaseSQLOperator):
+    """
+    Run every check in one round trip, report all that fail with an example row, store the results, then fail.
+
+    A check fails if its SELECT finds a row; one of severity ``warn`` does not fail the task.
+
+    :param checks: what to check, at least one (their SQL is templated)
+    :param conn_id: the warehouse; its connection type picks the hook
+    """
+
+    template_fields: Sequence[str] = ("checks", *BaseSQLOperator.template_fields)
+
+    def __init__(self, *, checks: Sequence[Check], conn_id: str = "redshift", **kwargs: Any) -> None:
+        super().__init__(conn_id=conn_id, **kwargs)
+        if not checks:
+            raise ValueError(f"{self.task_id}: without a check, nothing is checked")
+        self.checks = checks
+
+    def statement(self) -> str:
+        """Return one SELECT of each check's number and how many rows break it."""
+        return "\nUNION ALL\n".join(
+            f"SELECT {number} AS check_number, COUNT(*) AS failed_rows FROM ({check.sql}) AS broken"
+            for number, check in enumerate(self.checks)
+        )
+
+    def execute(self, context: "Context") -> dict[str, int]:
+        """
+        Run the checks.
+
+        :return: for XCom: the number of rows that broke each check, by its name
+        :raises AirflowException: if a check of severity ``error`` fails; AirflowFailException, which is not
+            retried, with ``retry_on_failure=False``
+        """
+        hook = self.get_db_hook()
+        with explained("Checking", self.conn_id):
+            failed_rows = dict(hook.get_records(self.statement()))
+            examples = {
+                number: str(hook.get_first(f"SELECT * FROM ({self.checks[number].sql}) AS broken LIMIT 1"))
+                for number, count in failed_rows.items()
+                if count
+            }
+            self._store(context["run_id"], failed_rows, examples)
+        for number, check in enumerate(self.checks):
+            if not failed_rows[number]:
+                self.log.info("passed: %s", check.name)
+            else:
+                report = self.log.error if check.severity == "error" else self.log.warning
+                report(
+                    "FAILED (%s): %s: %d rows, such as %s",
+                    check.severity,
+                    check.name,
+                    failed_rows[number],
+                    examples[number],
+                )
+        self.check_results = [
+            SQLCheckResult(
+                name=check.name,
+                check_type="rows_that_break_it",
+                success=not failed_rows[number],
+                severity=check.severity,
+                table=check.table,
+                expected="0",
+                actual=str(failed_rows[number]),
+                content=check.sql,
+            )
+            for number, check in enumerate(self.checks)
+        ]
+        failures = [
+            check.name
+            for number, check in enumerate(self.checks)
+            if failed_rows[number] and check.severity == "error"
+        ]
+        if failures:
+            self._raise_exception(
+                f"{len(failures)} of {len(self.checks)} checks failed: {'; '.join(failures)}"
+            )
+        return {check.name: failed_rows[number] for number, check in enumerate(self.checks)}
+
+    def _store(self, run_id: str, failed_rows: dict[int, int], examples: dict[int, str]) -> None:
+        now = datetime.now(UTC).replace(tzinfo=None)
+        names = [check.name for check in self.checks]
+        hook = self.get_db_hook()
+        placeholders = ", ".join(["%s"] * len(names))
+        hook.run(
+            f"DELETE FROM {QUALITY_RESULTS} WHERE run_id = %s AND check_name IN ({placeholders})",
+            parameters=[run_id, *names],
+        )
+        insert_rows(
+            hook,
+            QUALITY_RESULTS,
+            ("run_id", "check_name", "table_name", "severity", "failed_rows", "example", "checked_at"),
+            [
+                (
+                    run_id,
+                    check.name,
+                    check.table,
+                    check.severity,
+                    failed_rows[number],
+                    examples.get(number),
+                    now,
+                )
+                for number, check in enumerate(self.checks)
+            ],
+        )

@@ -1,0 +1,71 @@
+"""Write what a run has loaded to the ledger."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from airflow.providers.common.sql.operators.sql import BaseSQLOperator
+
+from sparkify.ledger import LEDGER
+from sparkify.sql import copy_json, explained, replace_changed_rows, run_in_transaction
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+
+class RecordFilesOperator(BaseSQLOperator):
+    """
+    Write the object versions that a run staged to the ledger ``etl_files``, in one transaction.
+
+    The run's last task: until it has run, the next run stages the same objects again. The rows come by COPY
+    from the files that the staging tasks wrote, so that it does not matter how many they are.
+
+    :param staging_task_ids: the run's :class:`StageToRedshiftOperator` tasks
+    :param iam_role: ARN of the role that COPY reads S3 with, or ``default`` for the cluster's own (templated)
+    :param region: AWS region of the work bucket (templated)
+    :param conn_id: the warehouse; its connection type picks the hook
+    """
+
+    template_fields: Sequence[str] = ("iam_role", "region", *BaseSQLOperator.template_fields)
+
+    def __init__(
+        self,
+        *,
+        staging_task_ids: Sequence[str],
+        iam_role: str,
+        region: str,
+        conn_id: str = "redshift",
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(conn_id=conn_id, **kwargs)
+        self.staging_task_ids = staging_task_ids
+        self.iam_role = iam_role
+        self.region = region
+
+    def statements(self, ledger_files: Sequence[str]) -> list[str]:
+        """
+        Return the transaction's statements.
+
+        :param ledger_files: ``s3://…`` of each file of ledger rows
+        """
+        copies = [
+            copy_json("recorded", file, iam_role=self.iam_role, region=self.region) for file in ledger_files
+        ]
+        return [
+            f"CREATE TEMP TABLE recorded (LIKE {LEDGER})",
+            *copies,
+            *replace_changed_rows(LEDGER, ["dataset", "s3_key", "etag"], "SELECT * FROM recorded"),
+        ]
+
+    def execute(self, context: "Context") -> int:
+        """
+        Record the files.
+
+        :return: for XCom: the number of object versions recorded
+        """
+        staged = context["ti"].xcom_pull(task_ids=list(self.staging_task_ids))
+        statements = self.statements([result["ledger_file"] for result in staged if result["ledger_file"]])
+        with explained("Recording files", self.conn_id):
+            run_in_transaction(self.get_db_hook(), statements)
+        files = sum(result["files"] for result in staged)
+        self.log.info("%d files recorded in %s", files, LEDGER)
+        return files

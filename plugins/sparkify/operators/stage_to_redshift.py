@@ -1,0 +1,170 @@
+"""Stage what is new below an S3 prefix in a Redshift table."""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import psycopg2
+import redshift_connector
+from airflow.providers.amazon.aws.hooks.s3 import S3Hook
+from airflow.providers.common.sql.operators.sql import BaseSQLOperator
+from airflow.sdk.exceptions import AirflowFailException
+
+from sparkify.files import S3Object, list_prefix, manifest, run_folder, split_url
+from sparkify.ledger import ledger_lines, new_objects
+from sparkify.rejects import RejectedRow, describe, keep_rejected_rows, read_rejected_rows
+from sparkify.sql import copy_json, error_message, explained, identifier
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+
+class StageToRedshiftOperator(BaseSQLOperator):
+    """
+    Replace a staging table's rows by those of every object version below a prefix that is not in the ledger.
+
+    Lists the prefix, writes a COPY manifest of exactly the new objects beside a file of their ledger rows
+    (which :class:`RecordFilesOperator` loads when the whole run is done), then in one transaction empties the
+    table and runs COPY. DELETE, not TRUNCATE, since TRUNCATE commits
+    (https://docs.aws.amazon.com/redshift/latest/dg/r_TRUNCATE.html). Rows that COPY rejects are kept in
+    ``etl_rejected_rows``, whether or not it then fails.
+
+    :param table: the staging table (templated)
+    :param prefix: ``s3://bucket/prefix`` of the data (templated)
+    :param work_prefix: ``s3://bucket/prefix/`` for manifests, readable for COPY (templated)
+    :param iam_role: ARN of the role that COPY reads S3 with, or ``default`` for the cluster's own (templated)
+    :param region: AWS region of both buckets (templated)
+    :param max_rejected_rows: COPY's MAXERROR: it fails when it has rejected this many rows (templated)
+    :param json: ``auto``, ``auto ignorecase``, or ``s3://…`` of a JSONPaths file (templated)
+    :param copy_options: further clauses of COPY, such as ``TIMEFORMAT 'epochmillisecs'``
+    :param conn_id: the warehouse; its connection type picks the hook
+    :param aws_conn_id: the AWS connection that lists the prefix and writes the manifest
+    """
+
+    template_fields: Sequence[str] = (
+        *("table", "prefix", "work_prefix", "iam_role", "region", "max_rejected_rows", "json"),
+        *BaseSQLOperator.template_fields,
+    )
+
+    def __init__(
+        self,
+        *,
+        table: str,
+        prefix: str,
+        work_prefix: str,
+        iam_role: str,
+        region: str,
+        max_rejected_rows: int | str = 0,
+        json: str = "auto",
+        copy_options: Sequence[str] = (),
+        conn_id: str = "redshift",
+        aws_conn_id: str = "aws_default",
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(conn_id=conn_id, **kwargs)
+        self.table = table
+        self.prefix = prefix
+        self.work_prefix = work_prefix
+        self.iam_role = iam_role
+        self.region = region
+        self.max_rejected_rows = max_rejected_rows
+        self.json = json
+        self.copy_options = copy_options
+        self.aws_conn_id = aws_conn_id
+
+    def copy_statement(self, manifest_url: str) -> str:
+        """
+        Return the COPY of a manifest.
+
+        :param manifest_url: ``s3://…`` of the manifest
+        :raises ValueError: if a setting is not of the form that may stand in the statement
+        """
+        return copy_json(
+            self.table,
+            manifest_url,
+            iam_role=self.iam_role,
+            region=self.region,
+            json=self.json,
+            options=["MANIFEST", f"MAXERROR {int(self.max_rejected_rows)}", *self.copy_options],
+        )
+
+    def execute(self, context: "Context") -> dict[str, Any]:
+        """
+        Stage the new objects.
+
+        :return: for XCom: ``files`` and ``bytes`` that were new, ``passed_over`` objects, ``staged`` and
+            ``rejected`` rows, and ``ledger_file``, the ``s3://…`` of the ledger rows (None if nothing is new)
+        :raises SourceError: if the prefix does not exist or may not be listed
+        :raises AirflowFailException: if COPY rejected too many rows
+        """
+        run_id = context["run_id"]
+        folder = run_folder(self.work_prefix, self.dag_id, run_id)
+        s3 = S3Hook(aws_conn_id=self.aws_conn_id)
+        listing = list_prefix(s3, self.prefix)
+        with explained(f"Staging {self.table}", self.conn_id):
+            new = new_objects(self.get_db_hook(), self.table, listing.objects)
+            self.log.info(
+                "%s: %d of %d objects are new, %d other objects were passed over",
+                *(self.prefix, len(new), len(listing.objects), listing.passed_over),
+            )
+            ledger_file = self._write_run_files(s3, folder, run_id, new) if new else None
+            staged, rejected = self._load(s3, run_id, f"{folder}/{self.table}.manifest" if new else None)
+        self.log.info("%s: %d rows staged, %d rejected", self.table, staged, len(rejected))
+        return {
+            "files": len(new),
+            "bytes": sum(item.size for item in new),
+            "passed_over": listing.passed_over,
+            "staged": staged,
+            "rejected": len(rejected),
+            "ledger_file": ledger_file,
+        }
+
+    def _write_run_files(self, s3: S3Hook, folder: str, run_id: str, new: Sequence[S3Object]) -> str:
+        now = datetime.now(UTC).replace(tzinfo=None).isoformat(" ", "seconds")
+        bucket, key = split_url(f"{folder}/{self.table}")
+        s3.load_string(manifest(new), f"{key}.manifest", bucket, replace=True)
+        s3.load_string(ledger_lines(self.table, new, run_id, now), f"{key}.files.json", bucket, replace=True)
+        return f"s3://{bucket}/{key}.files.json"
+
+    def _load(self, s3: S3Hook, run_id: str, manifest_url: str | None) -> tuple[int, list[RejectedRow]]:
+        table, hook = identifier(self.table), self.get_db_hook()
+        results: list[Any] = []
+        statements = [
+            "SELECT pg_backend_pid(), SYSDATE",  # finds this COPY's load errors, also when it fails
+            f"DELETE FROM {table}",
+            *([self.copy_statement(manifest_url)] if manifest_url else []),
+            f"SELECT COUNT(*) FROM {table}",
+        ]
+        try:
+            hook.run(
+                statements,
+                autocommit=False,
+                handler=lambda cursor: results.append(cursor.fetchone() if cursor.description else None),
+            )
+        except (psycopg2.Error, redshift_connector.Error) as error:
+            rejected = read_rejected_rows(hook, s3, *results[0]) if results else []
+            if not rejected:
+                raise
+            keep_rejected_rows(hook, self.table, run_id, rejected)
+            self.log.error(
+                "%s\n%d rows were rejected, and are kept in etl_rejected_rows; nothing was loaded. Mend the"
+                " files, or let COPY pass over more rows (sparkify_max_rejected_rows, now %s):\n%s",
+                *(error_message(error), len(rejected), self.max_rejected_rows, describe(rejected)),
+            )
+            raise AirflowFailException(
+                f"COPY rejected {len(rejected)} rows of {self.table}: {describe(rejected, 1)}"
+            ) from error
+        rejected = read_rejected_rows(hook, s3, *results[0])
+        keep_rejected_rows(hook, self.table, run_id, rejected)
+        if rejected:
+            self.log.warning(
+                "%d rows were rejected, and are kept in etl_rejected_rows:\n%s",
+                len(rejected),
+                describe(rejected),
+            )
+        staged = results[-1][0]
+        if manifest_url and not staged and not rejected:
+            raise AirflowFailException(
+                f"{self.table}: no row came of {manifest_url}, though none of its files is empty"
+            )
+        return staged, rejected

@@ -1,0 +1,187 @@
+"""SQL that several operators share, and the error message for when the warehouse refuses it."""
+
+import logging
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import psycopg2
+import redshift_connector
+
+from sparkify.files import split_url
+
+if TYPE_CHECKING:
+    from airflow.providers.common.sql.hooks.sql import DbApiHook
+
+log = logging.getLogger(__name__)
+
+_IDENTIFIER = re.compile(r"[a-z_][a-z0-9_]{0,126}")
+_ROLE_ARN = re.compile(r"arn:aws[a-z-]*:iam::\d{12}:role/[\w+=,.@/-]+", re.ASCII)
+_REGION = re.compile(r"[a-z]{2}(-[a-z]+)+-\d")
+
+
+def identifier(name: str) -> str:
+    """
+    Return a table or column name that may stand in a statement without quotes.
+
+    :param name: lower-case letters, digits and underscores, at most 127 bytes as Redshift allows
+        (https://docs.aws.amazon.com/redshift/latest/dg/r_names.html); a schema may precede a table's name
+    :raises ValueError: if it is anything else, such as the start of an injection
+    """
+    if not all(_IDENTIFIER.fullmatch(part) for part in name.split(".", maxsplit=1)):
+        raise ValueError(f"{name!r} is not a lower-case SQL identifier")
+    return name
+
+
+def literal(text: str) -> str:
+    """
+    Return a text as a string constant.
+
+    :param text: anything without quotes and backslashes, which Redshift and PostgreSQL read differently
+    :raises ValueError: if it has one
+    """
+    if re.search(r"['\\\\]", text):
+        raise ValueError(f"{text!r} has a quote or a backslash and may not stand in a statement")
+    return f"'{text}'"
+
+
+def copy_json(
+    table: str, source: str, *, iam_role: str, region: str, json: str = "auto", options: Sequence[str] = ()
+) -> str:
+    """
+    Return a COPY of JSON from S3, as Redshift accepts it (https://docs.aws.amazon.com/redshift/latest/dg/r_COPY.html).
+
+    It holds no credential.
+
+    :param table: the table to load
+    :param source: ``s3://…`` of a prefix or a manifest
+    :param iam_role: ARN of the role that COPY reads S3 with, or ``default`` for the cluster's own
+    :param region: AWS region of the source
+    :param json: ``auto``, ``auto ignorecase``, or ``s3://…`` of a JSONPaths file
+    :param options: further clauses, such as ``MANIFEST``
+    :raises ValueError: if one of them is not of the form that may stand in the statement
+    """
+    split_url(source)
+    if iam_role != "default" and not _ROLE_ARN.fullmatch(iam_role):
+        raise ValueError(
+            f"{iam_role!r} is not the ARN of an IAM role, such as arn:aws:iam::123456789012:role/name:"
+            " set the Airflow variable sparkify_iam_role"
+        )
+    if not _REGION.fullmatch(region):
+        raise ValueError(
+            f"{region!r} is not an AWS region, such as us-west-2: set the variable sparkify_s3_region"
+        )
+    if json not in ("auto", "auto ignorecase"):
+        split_url(json)
+    role = iam_role if iam_role == "default" else literal(iam_role)
+    return "\n".join(
+        [
+            f"COPY {identifier(table)}",
+            f"FROM {literal(source)}",
+            f"IAM_ROLE {role}",
+            f"REGION {literal(region)}",
+            f"FORMAT AS JSON {literal(json)}",
+            *options,
+        ]
+    )
+
+
+def replace_changed_rows(table: str, key: Sequence[str], sql: str) -> list[str]:
+    """
+    Return the statements that make a table agree with a SELECT, for every key that the SELECT yields.
+
+    Rows that are already there as they should be are not touched, so that repeating a load writes nothing.
+    To be run in one transaction: DELETE and INSERT, since Redshift's TRUNCATE commits
+    (https://docs.aws.amazon.com/redshift/latest/dg/r_TRUNCATE.html).
+
+    :param table: the table to change
+    :param key: the columns that identify a row
+    :param sql: a SELECT of the final rows, with the table's columns in the table's order
+    :return: six statements; the row counts of the third, fifth and sixth are the rows that the SELECT
+        yielded (see :class:`Replaced`), that were deleted and that were inserted
+    """
+    table = identifier(table)
+    name = table.rpartition(".")[2]
+    batch, changes = f"{name}_batch", f"{name}_changes"
+
+    def same_key(other: str) -> str:
+        return " AND ".join(f"{table}.{identifier(column)} = {other}.{column}" for column in key)
+
+    return [
+        f"CREATE TEMP TABLE {batch} (LIKE {table})",
+        f"CREATE TEMP TABLE {changes} (LIKE {table})",
+        f"INSERT INTO {batch}\n{sql}",
+        f"INSERT INTO {changes}\n"
+        f"SELECT * FROM {batch}\n"
+        f"EXCEPT\n"
+        f"SELECT {table}.* FROM {table} INNER JOIN {batch} ON {same_key(batch)}",
+        f"DELETE FROM {table} USING {changes} WHERE {same_key(changes)}",
+        f"INSERT INTO {table} SELECT * FROM {changes}",
+    ]
+
+
+def run_in_transaction(hook: "DbApiHook", statements: Sequence[str]) -> list[int]:
+    """
+    Run statements on one connection, with one commit after the last.
+
+    :param hook: the warehouse's hook
+    :param statements: one statement each, as Redshift takes only one per call
+    :return: the row count of each statement, as the driver reports it
+    """
+    return list(hook.run(list(statements), autocommit=False, handler=lambda cursor: cursor.rowcount) or ())
+
+
+def insert_rows(hook: "DbApiHook", table: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+    """
+    Insert rows by one statement of bound parameters, and commit. For tens of rows; more should be a COPY.
+
+    :param hook: the warehouse's hook
+    :param table: the table to insert into
+    :param columns: the columns' names
+    :param rows: the values of each row, in the columns' order
+    """
+    if not rows:
+        return
+    one_row = f"({', '.join(['%s'] * len(columns))})"
+    names = ", ".join(identifier(column) for column in columns)
+    hook.run(
+        f"INSERT INTO {identifier(table)} ({names}) VALUES {', '.join([one_row] * len(rows))}",
+        parameters=[value for row in rows for value in row],
+    )
+
+
+@contextmanager
+def explained(doing: str, conn_id: str | None) -> Iterator[None]:
+    """
+    Log one plain line before a database error goes on its way.
+
+    :param doing: what failed, to begin the line with
+    :param conn_id: the warehouse's connection
+    """
+    try:
+        yield
+    except (psycopg2.Error, redshift_connector.Error) as error:
+        unreachable = isinstance(error, (psycopg2.OperationalError, redshift_connector.InterfaceError))
+        log.error(
+            "%s failed on connection '%s': %s%s",
+            doing,
+            conn_id,
+            error_message(error),
+            ". Is the warehouse running, and are the connection's host, port and user right?"
+            if unreachable
+            else "",
+        )
+        raise
+
+
+def error_message(error: Exception) -> str:
+    """
+    Return what a database error says, without the driver's wrapping.
+
+    :param error: an error of psycopg2, or of redshift_connector, which raises the server's fields as a dict
+    """
+    if error.args and isinstance(error.args[0], dict):
+        fields = error.args[0]
+        return ". ".join(str(fields[name]) for name in ("M", "D", "H") if fields.get(name))
+    return ": ".join(str(arg).strip() for arg in error.args)
