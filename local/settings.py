@@ -16,8 +16,19 @@ REDSHIFT_PASSWORD = "sparkify"
 REDSHIFT_DATABASE = "sparkify"
 
 
+class LocalError(Exception):
+    """A failure of the local stack that its user can mend: the message says what, where and how."""
+
+
 def _variable(name: str, default: str) -> str:
     return os.environ.get(name) or default
+
+
+def _port(name: str, default: str) -> int:
+    value = _variable(name, default)
+    if not value.isdecimal() or not 0 < int(value) < 65536:
+        raise LocalError(f"{name} is {value!r}: set it to a TCP port, a number from 1 to 65535.")
+    return int(value)
 
 
 @dataclass(frozen=True)
@@ -29,6 +40,7 @@ class Settings:
     :param host: address that both servers bind (``SPARKIFY_HOST``)
     :param redshift_port: TCP port of the local Redshift (``SPARKIFY_REDSHIFT_PORT``)
     :param s3_port: TCP port of the local S3 (``SPARKIFY_S3_PORT``)
+    :param web_port: TCP port of Airflow's web UI (``SPARKIFY_WEB_PORT``)
     :param s3_url: where the local Redshift reads S3 from (``SPARKIFY_S3_URL``)
     """
 
@@ -36,10 +48,26 @@ class Settings:
         default_factory=lambda: Path(_variable("SPARKIFY_LOCAL_DIR", str(REPOSITORY / ".local"))).resolve()
     )
     host: str = field(default_factory=lambda: _variable("SPARKIFY_HOST", "127.0.0.1"))
-    redshift_port: int = field(default_factory=lambda: int(_variable("SPARKIFY_REDSHIFT_PORT", "5439")))
-    s3_port: int = field(default_factory=lambda: int(_variable("SPARKIFY_S3_PORT", "4566")))
+    redshift_port: int = field(default_factory=lambda: _port("SPARKIFY_REDSHIFT_PORT", "5439"))
+    s3_port: int = field(default_factory=lambda: _port("SPARKIFY_S3_PORT", "4566"))
+    web_port: int = field(default_factory=lambda: _port("SPARKIFY_WEB_PORT", "8080"))
     s3_url: str = field(
         default_factory=lambda: _variable(
             "SPARKIFY_S3_URL", f"http://127.0.0.1:{_variable('SPARKIFY_S3_PORT', '4566')}"
         )
     )
+
+    @property
+    def redshift_dsn(self) -> str:
+        """Where a client on this machine finds the local Redshift, as a libpq URL."""
+        return f"postgresql://{REDSHIFT_USER}:{REDSHIFT_PASSWORD}@127.0.0.1:{self.redshift_port}/{REDSHIFT_DATABASE}"
+
+    def environment(self) -> dict[str, str]:
+        """Return the variables from which another process reads these same settings."""
+        return {
+            "SPARKIFY_LOCAL_DIR": str(self.home),
+            "SPARKIFY_HOST": self.host,
+            "SPARKIFY_REDSHIFT_PORT": str(self.redshift_port),
+            "SPARKIFY_S3_PORT": str(self.s3_port),
+            "SPARKIFY_S3_URL": self.s3_url,
+        }

@@ -84,7 +84,7 @@ def list_prefix(s3: "S3Hook", prefix: str, suffix: str = ".json") -> Listing:
     """
     bucket, key_prefix = split_url(prefix)
     try:
-        found = s3.get_file_metadata(key_prefix, bucket_name=bucket)
+        found = list(s3.iter_file_metadata(key_prefix, bucket_name=bucket))
     except ClientError as error:
         code = error.response["Error"]["Code"]
         raise SourceError(f"Cannot list {prefix}: {_ADVICE.get(code, error)}") from error

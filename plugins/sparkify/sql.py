@@ -6,15 +6,14 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-import psycopg2
-import redshift_connector
-
 from sparkify.files import split_url
 
 if TYPE_CHECKING:
     from airflow.providers.common.sql.hooks.sql import DbApiHook
 
 log = logging.getLogger(__name__)
+
+DRIVERS = ("psycopg", "psycopg2", "redshift_connector")
 
 _IDENTIFIER = re.compile(r"[a-z_][a-z0-9_]{0,126}")
 _ROLE_ARN = re.compile(r"arn:aws[a-z-]*:iam::\d{12}:role/[\w+=,.@/-]+", re.ASCII)
@@ -161,8 +160,10 @@ def explained(doing: str, conn_id: str | None) -> Iterator[None]:
     """
     try:
         yield
-    except (psycopg2.Error, redshift_connector.Error) as error:
-        unreachable = isinstance(error, (psycopg2.OperationalError, redshift_connector.InterfaceError))
+    except Exception as error:
+        if not is_database_error(error):
+            raise
+        unreachable = type(error).__name__ in ("InterfaceError", "OperationalError")
         log.error(
             "%s failed on connection '%s': %s%s",
             doing,
@@ -173,6 +174,18 @@ def explained(doing: str, conn_id: str | None) -> Iterator[None]:
             else "",
         )
         raise
+
+
+def is_database_error(error: BaseException) -> bool:
+    """
+    Tell whether an exception is a database driver's, by PEP 249's name for the root of its exceptions.
+
+    The connection picks the hook, and the hook its driver: redshift_connector, psycopg2 or psycopg.
+
+    :param error: any exception
+    """
+    roots = [parent for parent in type(error).__mro__ if parent.__name__ == "Error"]
+    return any(root.__module__.split(".")[0] in DRIVERS for root in roots)
 
 
 def error_message(error: Exception) -> str:

@@ -30,13 +30,13 @@ ranked AS (
         ROW_NUMBER() OVER (
             PARTITION BY artist_id
             ORDER BY
-                CASE WHEN latitude IS NOT NULL AND longitude IS NOT NULL THEN 0 ELSE 1 END,
-                CASE WHEN location IS NOT NULL THEN 0 ELSE 1 END,
-                LEN(name) NULLS LAST,
-                name NULLS LAST,
-                location NULLS LAST,
-                latitude NULLS LAST,
-                longitude NULLS LAST
+                CASE WHEN latitude IS NOT NULL AND longitude IS NOT NULL THEN 0 ELSE 1 END ASC,
+                CASE WHEN location IS NOT NULL THEN 0 ELSE 1 END ASC,
+                LEN(name) ASC NULLS LAST,
+                name ASC,
+                location ASC,
+                latitude ASC NULLS FIRST,
+                longitude ASC NULLS FIRST
         ) AS preference
     FROM candidates
 )

@@ -60,15 +60,12 @@ class DataQualityOperator(BaseSQLOperator):
         for number, check in enumerate(self.checks):
             if not failed_rows[number]:
                 self.log.info("passed: %s", check.name)
+                continue
+            found = f"{check.name}: {failed_rows[number]} rows do not, such as {examples[number]}"
+            if check.severity == "error":
+                self.log.error("FAILED: %s", found)
             else:
-                report = self.log.error if check.severity == "error" else self.log.warning
-                report(
-                    "FAILED (%s): %s: %d rows, such as %s",
-                    check.severity,
-                    check.name,
-                    failed_rows[number],
-                    examples[number],
-                )
+                self.log.warning("warning: %s", found)
         self.check_results = [
             SQLCheckResult(
                 name=check.name,

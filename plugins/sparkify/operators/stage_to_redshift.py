@@ -4,8 +4,6 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-import psycopg2
-import redshift_connector
 from airflow.providers.amazon.aws.hooks.s3 import S3Hook
 from airflow.providers.common.sql.operators.sql import BaseSQLOperator
 from airflow.sdk.exceptions import AirflowFailException
@@ -13,7 +11,7 @@ from airflow.sdk.exceptions import AirflowFailException
 from sparkify.files import S3Object, list_prefix, manifest, run_folder, split_url
 from sparkify.ledger import ledger_lines, new_objects
 from sparkify.rejects import RejectedRow, describe, keep_rejected_rows, read_rejected_rows
-from sparkify.sql import copy_json, error_message, explained, identifier
+from sparkify.sql import copy_json, error_message, explained, identifier, is_database_error
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -141,8 +139,10 @@ class StageToRedshiftOperator(BaseSQLOperator):
                 autocommit=False,
                 handler=lambda cursor: results.append(cursor.fetchone() if cursor.description else None),
             )
-        except (psycopg2.Error, redshift_connector.Error) as error:
-            rejected = read_rejected_rows(hook, s3, *results[0]) if results else []
+        except Exception as error:
+            rejected = (
+                read_rejected_rows(hook, s3, *results[0]) if results and is_database_error(error) else []
+            )
             if not rejected:
                 raise
             keep_rejected_rows(hook, self.table, run_id, rejected)

@@ -1,0 +1,56 @@
+# The same targets for people and for CI. Each sets up what it needs: Python 3.11 to 3.13 and make are enough.
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+LOCAL := $(BIN)/python -m local
+LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header
+
+.PHONY: help demo test web check fix up down clean lock
+
+help: ## list the targets
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 10
+
+$(VENV)/ready: requirements-dev.txt
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' \
+		|| { echo "Python 3.11, 3.12 or 3.13 is needed: make PYTHON=/path/to/python3.12 …"; exit 1; }
+	@echo "Setting up $(VENV): about a minute, once"
+	$(PYTHON) -m venv --clear $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.txt
+	@touch $@
+
+demo: $(VENV)/ready ## the main job on sample data, or DATA=dir (with log_data/ and song_data/), from an empty warehouse
+	@$(LOCAL) demo $(if $(DATA),--data "$(DATA)")
+
+test: $(VENV)/ready ## every test
+	$(BIN)/pytest
+
+web: $(VENV)/ready ## Airflow's web UI on http://localhost:8080, until Ctrl-C or `make down`
+	@$(LOCAL) web
+
+check: $(VENV)/ready ## report what ruff, sqlfluff and mypy find
+	$(BIN)/ruff format --check
+	$(BIN)/ruff check
+	$(BIN)/sqlfluff lint --disable-progress-bar include/sql
+	$(BIN)/mypy
+
+fix: $(VENV)/ready ## repair what ruff and sqlfluff can
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+	$(BIN)/sqlfluff fix --disable-progress-bar include/sql
+
+up: $(VENV)/ready ## the local S3 and the local Redshift, in the background
+	@$(LOCAL) up $(if $(DATA),--data "$(DATA)")
+
+down: ## stop everything that was started
+	@if [ -x $(BIN)/python ]; then $(LOCAL) down; else echo "Nothing was started."; fi
+
+clean: down ## remove all that the targets created
+	rm -rf $(VENV) .local .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+lock: $(VENV)/ready ## lock the requirements again, at their newest versions
+	$(LOCK) --upgrade requirements-dev.in -o requirements-dev.txt
+	$(LOCK) --upgrade -c requirements-dev.txt requirements.in -o requirements.txt
+	$(LOCK) --upgrade -c requirements-dev.txt local/requirements.in -o local/requirements.txt

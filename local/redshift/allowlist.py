@@ -1,0 +1,230 @@
+"""
+What the local Redshift knows of SQL: everything else is refused.
+
+An allow-list, since PostgreSQL accepts much that Redshift does not, and sqlglot reads more than either.
+"""
+
+import re
+
+from sqlglot import exp
+from sqlglot.dialects.redshift import Redshift
+from sqlglot.expressions import DataType
+
+from local.redshift.errors import SqlError, unsupported
+
+Type = DataType.Type
+
+
+def _words_of(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
+# https://docs.aws.amazon.com/redshift/latest/dg/r_pg_keywords.html
+_RESERVED_WORDS = _words_of(
+    """
+    AES128 AES256 ALL ALLOWOVERWRITE ANALYSE ANALYZE AND ANY ARRAY AS ASC AUTHORIZATION AZ64 BACKUP BETWEEN
+    BINARY BLANKSASNULL BOTH BYTEDICT BZIP2 CASE CAST CHECK COLLATE COLUMN CONSTRAINT CREATE CREDENTIALS
+    CROSS CURRENT_DATE CURRENT_TIME CURRENT_TIMESTAMP CURRENT_USER CURRENT_USER_ID DEFAULT DEFERRABLE
+    DEFLATE DEFRAG DELTA DELTA32K DESC DISABLE DISTINCT DO ELSE EMPTYASNULL ENABLE ENCODE ENCRYPT ENCRYPTION
+    END EXCEPT EXPLICIT FALSE FOR FOREIGN FREEZE FROM FULL GLOBALDICT256 GLOBALDICT64K GRANT GROUP GZIP
+    HAVING IDENTITY IGNORE ILIKE IN INITIALLY INNER INTERSECT INTERVAL INTO IS ISNULL JOIN LEADING LEFT LIKE
+    LIMIT LOCALTIME LOCALTIMESTAMP LUN LUNS LZO LZOP MINUS MOSTLY16 MOSTLY32 MOSTLY8 NATURAL NEW NOT NOTNULL
+    NULL NULLS OFF OFFLINE OFFSET OID OLD ON ONLY OPEN OR ORDER OUTER OVERLAPS PARALLEL PARTITION PERCENT
+    PERMISSIONS PIVOT PLACING PRIMARY RAW READRATIO RECOVER REFERENCES REJECTLOG RESORT RESPECT RESTORE
+    RIGHT SELECT SESSION_USER SIMILAR SNAPSHOT SOME SYSDATE SYSTEM TABLE TAG TDES TEXT255 TEXT32K THEN
+    TIMESTAMP TO TOP TRAILING TRUE TRUNCATECOLUMNS UNION UNIQUE UNNEST UNPIVOT USER USING VERBOSE WALLET
+    WHEN WHERE WITH WITHOUT
+    """
+)
+
+# Functions that may be called. Those whose meaning differs are rewritten below or replaced in catalog.sql.
+_FUNCTIONS = _words_of(
+    """
+    ABS ADD_MONTHS AVG BTRIM CEIL CEILING CHARINDEX CHR COALESCE CONCAT CONVERT_TIMEZONE COUNT CUME_DIST
+    CURRENT_DATABASE CURRENT_SCHEMA CURRENT_SETTING DATEADD DATEDIFF DATE_ADD DATE_DIFF DATE_PART DATE_TRUNC
+    DENSE_RANK EXP FIRST_VALUE FLOOR FORMAT_TYPE GETDATE GREATEST HAS_SCHEMA_PRIVILEGE HAS_TABLE_PRIVILEGE
+    INITCAP IS_VALID_JSON JSON_EXTRACT_PATH_TEXT LAG LAST_DAY LAST_VALUE LEAD LEAST LEFT LEN LENGTH LISTAGG
+    LN LOG LOWER LPAD LTRIM MAX MD5 MEDIAN MIN MOD NTH_VALUE NTILE NULLIF NVL NVL2 OCTET_LENGTH
+    PERCENTILE_CONT PERCENTILE_DISC PERCENT_RANK PG_BACKEND_PID PG_GET_EXPR PG_GET_USERBYID
+    PG_LAST_COPY_COUNT PG_LAST_COPY_ID PG_TABLE_IS_VISIBLE POWER QUOTE_IDENT QUOTE_LITERAL RANDOM RANK
+    RATIO_TO_REPORT REGEXP_COUNT REGEXP_REPLACE REGEXP_SUBSTR REPEAT REPLACE REVERSE RIGHT ROUND ROW_NUMBER
+    RPAD RTRIM SHA2 SIGN SPLIT_PART SQRT STDDEV STDDEV_POP STDDEV_SAMP STRPOS SUBSTR SUM TO_CHAR TO_DATE
+    TO_NUMBER TO_TIMESTAMP TRANSLATE TRUNC UPPER VARIANCE VAR_POP VAR_SAMP VERSION
+    """
+)
+
+# https://docs.aws.amazon.com/redshift/latest/dg/c_SQL_functions_leader_node_only.html lists the first four as
+# deprecated: they run on the leader node alone, so not in a query over a table.
+_HINTS = {
+    "CURRENT_TIMESTAMP": "use GETDATE() or SYSDATE",
+    "LOCALTIMESTAMP": "use GETDATE() or SYSDATE",
+    "CURRENT_TIME": "use GETDATE() or SYSDATE",
+    "NOW": "use GETDATE() or SYSDATE",
+    "ARRAY_AGG": "use LISTAGG",
+    "STRING_AGG": "use LISTAGG",
+    "FILTER": "use an aggregate over CASE",
+    "ON CONFLICT": "use DELETE … USING and INSERT in one transaction",
+    "SERIAL": "use IDENTITY(seed, step)",
+    "DISTINCT ON": "use ROW_NUMBER() and QUALIFY",
+    "FRAME": "use ROWS",
+    "VALUES as a table": "use SELECT … UNION ALL",
+    "CREATE INDEX": "Redshift has no indexes; use SORTKEY",
+}
+
+
+# The kinds of expressions that a statement may consist of, by sqlglot's names …
+_EXPRESSIONS = _words_of(
+    """
+    Add Alias AlterRename And Anonymous AtTimeZone BackupProperty Between Boolean ByteString Case Cast
+    Column ColumnConstraint Constraint CurrentDate CurrentSchema CurrentTimestamp CurrentUser DPipe
+    DataTypeParam DecodeCase DefaultColumnConstraint DistKeyProperty DistStyleProperty Div Dot EQ
+    EncodeColumnConstraint Escape Exists Extract ForeignKey From GT GTE Having ILike Identifier If In
+    IndexParameters Interval Is LT LTE Like LikeProperty Limit Literal Mod Mul NEQ Neg Not
+    NotNullColumnConstraint Null Offset Or Order Parameter Paren PrimaryKey PrimaryKeyColumnConstraint
+    Properties Property Qualify Reference RegexpLike Schema SessionUser SimilarTo SortKeyProperty
+    StrPosition Sub Substring TableAlias TemporaryProperty Trim Tuple UniqueColumnConstraint Var Where
+     WithinGroup
+    """
+)
+# … and those of which only some parts are known
+_PARTS = {
+    exp.Select: "with_ expressions distinct from_ joins where group having qualify order limit offset"
+    " operation_modifiers",
+    exp.Union: "with_ this expression distinct order limit offset",
+    exp.Except: "with_ this expression distinct order limit offset",
+    exp.Intersect: "with_ this expression distinct order limit offset",
+    exp.Subquery: "this alias with_ order limit offset joins",
+    exp.With: "expressions recursive",
+    exp.CTE: "this alias",
+    exp.Values: "expressions alias",
+    exp.Table: "this db alias joins",
+    exp.Join: "this on side kind using method",
+    exp.Group: "expressions",
+    exp.Distinct: "expressions",
+    exp.Ordered: "this desc nulls_first",
+    exp.Window: "this partition_by order spec over",
+    exp.WindowSpec: "kind start start_side end end_side",
+    exp.Star: "",
+    exp.DataType: "this expressions kind",
+    exp.Insert: "this expression with_",
+    exp.Update: "this expressions from_ where with_",
+    exp.Delete: "this using where tables with_",
+    exp.Create: "this kind expression exists properties replace no_schema_binding",
+    exp.ColumnDef: "this kind constraints",
+    exp.GeneratedAsIdentityColumnConstraint: "this on_null start increment",
+    exp.Drop: "kind tables exists cascade restrict",
+    exp.Alter: "this kind actions",
+    exp.RenameColumn: "this to",
+}
+_ALLOWED: dict[type[exp.Expr], frozenset[str] | None] = {
+    **{getattr(exp, name): None for name in _EXPRESSIONS},
+    **{kind: _words_of(parts) for kind, parts in _PARTS.items()},
+}
+
+_TYPES = {
+    *(Type.SMALLINT, Type.INT, Type.BIGINT, Type.DECIMAL, Type.FLOAT, Type.DOUBLE, Type.BOOLEAN),
+    *(Type.CHAR, Type.NCHAR, Type.BPCHAR, Type.VARCHAR, Type.NVARCHAR, Type.TEXT),
+    *(Type.DATE, Type.TIMESTAMP, Type.TIMESTAMPTZ, Type.TIME, Type.TIMETZ, Type.INTERVAL),
+}
+
+
+# https://docs.aws.amazon.com/redshift/latest/dg/r_Window_function_synopsis.html
+_FRAMED = _words_of(
+    "AVG COUNT FIRST_VALUE LAST_VALUE MAX MIN NTH_VALUE STDDEV STDDEV_POP STDDEV_SAMP SUM VARIANCE VAR_POP"
+    " VAR_SAMP"
+)
+
+
+def check(tree: exp.Expr) -> None:
+    """
+    Refuse a statement of which not every part is known, and fold its names to lower case.
+
+    :param tree: the statement
+    :raises SqlError: 0A000 for what the local Redshift does not know, 42601 for a reserved word as a name
+    """
+    for node in tree.walk():
+        _check(node)
+
+
+def _check(node: exp.Expr) -> None:
+    if type(node) not in _ALLOWED:
+        raise refusal(words(type(node).__name__))
+    parts = _ALLOWED[type(node)]
+    if parts is not None:
+        for part, value in node.args.items():
+            if value and part not in parts:
+                raise refusal(
+                    _PART_NAMES.get((type(node), part), f"{words(part)} in {words(type(node).__name__)}")
+                )
+    match node:
+        case exp.Identifier():
+            _check_identifier(node)
+        case exp.Anonymous():
+            if node.name.upper() not in _FUNCTIONS:
+                raise refusal(f"function {node.name.upper()}", node.name.upper())
+        case exp.DataType():
+            if node.this not in _TYPES:
+                raise refusal(f"type {node.sql(Redshift)}", node.this.value)
+        case exp.Create():
+            if node.args["kind"] not in ("TABLE", "VIEW", "SCHEMA"):
+                raise refusal(f"CREATE {node.args['kind']}")
+        case exp.Drop():
+            if node.args["kind"] not in ("TABLE", "VIEW", "SCHEMA", "COLUMN"):
+                raise refusal(f"DROP {node.args['kind']}")
+        case exp.Values() if not isinstance(node.parent, exp.Insert):
+            raise refusal("VALUES as a table")
+        case exp.Window():
+            ordered = node.args.get("order") and not node.args.get("spec")
+            if ordered and node.this.name.upper() in _FRAMED:
+                message = "Aggregate window functions with an ORDER BY clause require a frame clause"
+                raise SqlError(message, "42601", "add ROWS UNBOUNDED PRECEDING")
+        case exp.WindowSpec():
+            if node.args["kind"].upper() != "ROWS":
+                raise refusal(f"a {node.args['kind'].upper()} frame", "FRAME")
+        case exp.CurrentTimestamp():
+            if not node.args.get("sysdate"):
+                raise refusal("CURRENT_TIMESTAMP")
+        case exp.Dot():
+            if node.this.name.lower() != "pg_catalog":
+                raise refusal(f"function {node.sql(Redshift)}")
+
+
+_PART_NAMES: dict[tuple[type[exp.Expr], str], str] = {
+    (exp.DataType, "nested"): "type ARRAY",
+    (exp.Distinct, "on"): "DISTINCT ON",
+    (exp.CTE, "materialized"): "MATERIALIZED CTE",
+    (exp.Insert, "conflict"): "ON CONFLICT",
+    (exp.Select, "into"): "SELECT INTO",
+    (exp.Insert, "default"): "INSERT … DEFAULT VALUES",
+    **dict.fromkeys(((kind, "returning") for kind in (exp.Insert, exp.Update, exp.Delete)), "RETURNING"),
+    **dict.fromkeys(((kind, "locks") for kind in (exp.Select, exp.Union)), "FOR UPDATE"),
+}
+
+
+def words(name: str) -> str:
+    """
+    Return one of sqlglot's names as SQL would write it.
+
+    :param name: of a class, such as ``OnConflict``, or of a part
+    """
+    return re.sub(r"(?<=[a-z])(?=[A-Z])|_", " ", name).strip().upper()
+
+
+def refusal(what: str, key: str = "") -> SqlError:
+    """
+    Return the error for something that is not known, with a hint where there is one.
+
+    :param what: the construct
+    :param key: what its hint is filed under, if not under that
+    """
+    return unsupported(what, _HINTS.get(key or what, ""))
+
+
+def _check_identifier(name: exp.Identifier) -> None:
+    # Both kinds of names are folded: https://docs.aws.amazon.com/redshift/latest/dg/r_names.html
+    word = name.this.upper()
+    if not name.args.get("quoted") and word in _RESERVED_WORDS and word != "OID":  # a column of the catalog
+        raise SqlError(
+            f'syntax error at or near "{name.this}"', "42601", "it is a reserved word of Redshift: quote it"
+        )
+    name.set("this", name.this.lower())

@@ -1,0 +1,359 @@
+-- What PostgreSQL lacks of Redshift. Run at every start by the superuser: every statement may be run again.
+--
+-- Functions and views that Redshift has and PostgreSQL has not are in pg_catalog, where Redshift has them and where no
+-- search_path hides them. Those that PostgreSQL has with another meaning are in rs_catalog; dialect.py calls them there.
+SET allow_system_table_mods = on;
+SET client_min_messages = warning;
+
+CREATE SCHEMA IF NOT EXISTS rs_catalog;
+GRANT USAGE ON SCHEMA rs_catalog TO PUBLIC;
+
+-- Keys, which Redshift records and does not enforce ------------------------------------------------------------------
+
+CREATE TABLE IF NOT EXISTS rs_catalog.table_keys (
+    table_id regclass NOT NULL,
+    kind text NOT NULL,
+    name text,
+    columns text[] NOT NULL,
+    references_table regclass,
+    references_columns text[] NOT NULL
+);
+GRANT SELECT, INSERT ON rs_catalog.table_keys TO PUBLIC;
+
+-- What the server was asked ------------------------------------------------------------------------------------------
+
+CREATE TABLE IF NOT EXISTS rs_catalog.statements (
+    started_at timestamp NOT NULL,
+    client text NOT NULL,
+    statement text NOT NULL,
+    duration_ms double precision NOT NULL,
+    rows bigint
+);
+CREATE TABLE IF NOT EXISTS rs_catalog.connections (
+    started_at timestamp NOT NULL,
+    client text NOT NULL
+);
+CREATE OR REPLACE VIEW pg_catalog.local_statements AS SELECT * FROM rs_catalog.statements;
+CREATE OR REPLACE VIEW pg_catalog.local_connections AS SELECT * FROM rs_catalog.connections;
+
+-- Loads --------------------------------------------------------------------------------------------------------------
+
+CREATE TABLE IF NOT EXISTS rs_catalog.loads (
+    query_id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    session_id integer NOT NULL,
+    table_id oid NOT NULL,
+    table_name text NOT NULL,
+    data_source text NOT NULL,
+    status text NOT NULL,
+    start_time timestamp NOT NULL,
+    end_time timestamp NOT NULL,
+    loaded_rows bigint NOT NULL,
+    source_file_count integer NOT NULL,
+    source_file_bytes bigint NOT NULL,
+    error_count integer NOT NULL,
+    error_message text
+);
+CREATE TABLE IF NOT EXISTS rs_catalog.load_errors (
+    query_id bigint NOT NULL REFERENCES rs_catalog.loads,
+    file_name text NOT NULL,
+    line_number bigint,
+    column_name text,
+    column_type text,
+    column_length text,
+    position integer,
+    raw_line text,
+    raw_field_value text,
+    error_code integer NOT NULL,
+    error_message text NOT NULL
+);
+
+-- https://docs.aws.amazon.com/redshift/latest/dg/SYS_LOAD_HISTORY.html
+CREATE OR REPLACE VIEW pg_catalog.sys_load_history AS
+SELECT
+    100 AS user_id,
+    query_id,
+    NULL::bigint AS transaction_id,
+    session_id,
+    current_database()::text AS database_name,
+    status,
+    table_name,
+    start_time,
+    end_time,
+    (extract(epoch FROM end_time - start_time) * 1000000)::bigint AS duration,
+    data_source,
+    'json'::text AS file_format,
+    loaded_rows,
+    source_file_count,
+    source_file_bytes,
+    error_count,
+    error_message
+FROM rs_catalog.loads;
+
+-- https://docs.aws.amazon.com/redshift/latest/dg/SYS_LOAD_ERROR_DETAIL.html
+CREATE OR REPLACE VIEW pg_catalog.sys_load_error_detail AS
+SELECT
+    100 AS user_id,
+    query_id,
+    NULL::bigint AS transaction_id,
+    l.session_id,
+    current_database()::char(64) AS database_name,
+    l.table_id::integer AS table_id,
+    l.start_time,
+    e.file_name::char(256) AS file_name,
+    e.line_number,
+    e.column_name::char(127) AS column_name,
+    e.column_type::char(10) AS column_type,
+    e.column_length::char(10) AS column_length,
+    e.position,
+    e.error_code,
+    e.error_message::char(512) AS error_message
+FROM rs_catalog.load_errors AS e
+INNER JOIN rs_catalog.loads AS l USING (query_id);
+
+-- https://docs.aws.amazon.com/redshift/latest/dg/r_STL_LOAD_ERRORS.html
+CREATE OR REPLACE VIEW pg_catalog.stl_load_errors AS
+SELECT
+    100 AS userid,
+    0 AS slice,
+    l.table_id::integer AS tbl,
+    l.start_time AS starttime,
+    l.session_id AS session,
+    query_id::integer AS query,
+    e.file_name::char(256) AS filename,
+    e.line_number,
+    e.column_name::char(127) AS colname,
+    e.column_type::char(10) AS type,
+    e.column_length::char(10) AS col_length,
+    e.position,
+    e.raw_line::char(1024) AS raw_line,
+    e.raw_field_value::char(1024) AS raw_field_value,
+    e.error_code AS err_code,
+    e.error_message::char(100) AS err_reason
+FROM rs_catalog.load_errors AS e
+INNER JOIN rs_catalog.loads AS l USING (query_id);
+
+GRANT SELECT ON ALL TABLES IN SCHEMA rs_catalog TO PUBLIC;
+GRANT SELECT ON
+    local_statements, local_connections, sys_load_history, sys_load_error_detail, stl_load_errors
+TO PUBLIC;
+
+-- https://docs.aws.amazon.com/redshift/latest/dg/PG_LAST_COPY_COUNT.html and PG_LAST_COPY_ID.html; the server sets both
+CREATE OR REPLACE FUNCTION pg_catalog.pg_last_copy_count() RETURNS bigint LANGUAGE sql STABLE
+RETURN coalesce(nullif(current_setting('redshift.last_copy_count', true), ''), '0')::bigint;
+
+CREATE OR REPLACE FUNCTION pg_catalog.pg_last_copy_id() RETURNS integer LANGUAGE sql STABLE
+RETURN coalesce(nullif(current_setting('redshift.last_copy_id', true), ''), '-1')::integer;
+
+-- The tables that are there ------------------------------------------------------------------------------------------
+
+-- https://docs.aws.amazon.com/redshift/latest/dg/r_SVV_TABLES.html
+CREATE OR REPLACE VIEW pg_catalog.svv_tables AS
+SELECT table_catalog::text, table_schema::text, table_name::text, table_type::text, NULL::text AS remarks
+FROM information_schema.tables;
+
+-- https://docs.aws.amazon.com/redshift/latest/dg/r_SVV_COLUMNS.html
+CREATE OR REPLACE VIEW pg_catalog.svv_columns AS
+SELECT
+    table_catalog::text,
+    table_schema::text,
+    table_name::text,
+    column_name::text,
+    ordinal_position::integer,
+    column_default::text,
+    is_nullable::text,
+    data_type::text,
+    character_maximum_length::integer,
+    numeric_precision::integer,
+    numeric_precision_radix::integer,
+    numeric_scale::integer,
+    datetime_precision::integer,
+    NULL::text AS interval_type,
+    NULL::text AS interval_precision,
+    NULL::text AS character_set_catalog,
+    NULL::text AS character_set_schema,
+    NULL::text AS character_set_name,
+    NULL::text AS collation_catalog,
+    NULL::text AS collation_schema,
+    NULL::text AS collation_name,
+    NULL::text AS domain_name,
+    NULL::text AS remarks
+FROM information_schema.columns;
+
+GRANT SELECT ON svv_tables, svv_columns TO PUBLIC;
+
+-- Functions of the server --------------------------------------------------------------------------------------------
+
+CREATE OR REPLACE FUNCTION rs_catalog.version() RETURNS text LANGUAGE sql IMMUTABLE
+RETURN 'PostgreSQL 8.0.2 on i686-pc-linux-gnu, compiled by GCC gcc (GCC) 3.4.2 20041017 (Red Hat 3.4.2-6.fc3), '
+    'Redshift 1.0.0 (local)';
+
+-- Dates and times ----------------------------------------------------------------------------------------------------
+
+-- The start of the statement, in seconds: https://docs.aws.amazon.com/redshift/latest/dg/r_GETDATE.html
+CREATE OR REPLACE FUNCTION pg_catalog.getdate() RETURNS timestamp LANGUAGE sql STABLE
+RETURN date_trunc('second', statement_timestamp() AT TIME ZONE 'UTC');
+
+-- The start of the transaction: https://docs.aws.amazon.com/redshift/latest/dg/r_SYSDATE.html
+CREATE OR REPLACE FUNCTION pg_catalog.sysdate() RETURNS timestamp LANGUAGE sql STABLE
+RETURN transaction_timestamp() AT TIME ZONE 'UTC';
+
+-- https://docs.aws.amazon.com/redshift/latest/dg/r_ADD_MONTHS.html: the last day of a month stays the last day
+CREATE OR REPLACE FUNCTION pg_catalog.add_months(value timestamp, months integer) RETURNS timestamp
+LANGUAGE sql IMMUTABLE
+RETURN CASE
+    WHEN extract(month FROM value + interval '1 day') <> extract(month FROM value)
+        THEN date_trunc('month', value) + make_interval(months => months + 1) - interval '1 day'
+            + (value - date_trunc('day', value))
+    ELSE value + make_interval(months => months)
+END;
+
+-- https://docs.aws.amazon.com/redshift/latest/dg/r_DATEADD_function.html: April 30 plus a month is May 30
+CREATE OR REPLACE FUNCTION rs_catalog.dateadd(part text, amount bigint, value timestamp) RETURNS timestamp
+LANGUAGE sql IMMUTABLE
+RETURN CASE part
+    WHEN 'month' THEN value + amount * interval '1 month'
+    WHEN 'quarter' THEN value + amount * interval '3 months'
+    WHEN 'year' THEN value + amount * interval '1 year'
+    WHEN 'decade' THEN value + amount * interval '10 years'
+    WHEN 'century' THEN value + amount * interval '100 years'
+    WHEN 'week' THEN value + amount * interval '1 week'
+    WHEN 'day' THEN value + amount * interval '1 day'
+    WHEN 'dow' THEN value + amount * interval '1 day'
+    WHEN 'doy' THEN value + amount * interval '1 day'
+    WHEN 'hour' THEN value + amount * interval '1 hour'
+    WHEN 'minute' THEN value + amount * interval '1 minute'
+    WHEN 'second' THEN value + amount * interval '1 second'
+    WHEN 'milliseconds' THEN value + amount * interval '1 millisecond'
+    WHEN 'microseconds' THEN value + amount * interval '1 microsecond'
+END;
+
+-- How many boundaries of the part lie between the two, a week beginning on Sunday:
+-- https://docs.aws.amazon.com/redshift/latest/dg/r_DATEDIFF_function.html
+CREATE OR REPLACE FUNCTION rs_catalog.datediff(part text, since timestamp, until timestamp) RETURNS bigint
+LANGUAGE sql IMMUTABLE
+RETURN CASE part
+    WHEN 'microseconds' THEN (extract(epoch FROM until - since) * 1000000)::bigint
+    WHEN 'milliseconds'
+        THEN (extract(epoch FROM date_trunc(part, until) - date_trunc(part, since)) * 1000)::bigint
+    WHEN 'second' THEN extract(epoch FROM date_trunc(part, until) - date_trunc(part, since))::bigint
+    WHEN 'minute' THEN extract(epoch FROM date_trunc(part, until) - date_trunc(part, since))::bigint / 60
+    WHEN 'hour' THEN extract(epoch FROM date_trunc(part, until) - date_trunc(part, since))::bigint / 3600
+    WHEN 'week' THEN floor((until::date - date '2000-01-02') / 7.0)::bigint
+        - floor((since::date - date '2000-01-02') / 7.0)::bigint
+    WHEN 'month' THEN (extract(year FROM until) - extract(year FROM since))::bigint * 12
+        + (extract(month FROM until) - extract(month FROM since))::bigint
+    WHEN 'quarter' THEN (extract(year FROM until) - extract(year FROM since))::bigint * 4
+        + (extract(quarter FROM until) - extract(quarter FROM since))::bigint
+    WHEN 'year' THEN (extract(year FROM until) - extract(year FROM since))::bigint
+    WHEN 'decade' THEN (extract(decade FROM until) - extract(decade FROM since))::bigint
+    WHEN 'century' THEN (extract(century FROM until) - extract(century FROM since))::bigint
+    ELSE (until::date - since::date)::bigint
+END;
+
+-- Milliseconds and microseconds of the second, without the second itself:
+-- https://docs.aws.amazon.com/redshift/latest/dg/r_EXTRACT_function.html
+CREATE OR REPLACE FUNCTION rs_catalog.fraction(part text, value double precision) RETURNS double precision
+LANGUAGE sql IMMUTABLE
+RETURN CASE part
+    WHEN 'milliseconds' THEN mod(trunc(value)::bigint, 1000)
+    WHEN 'microseconds' THEN mod(trunc(value)::bigint, 1000000)
+    ELSE value
+END;
+
+CREATE OR REPLACE FUNCTION rs_catalog.date_part(part text, value timestamp) RETURNS double precision
+LANGUAGE sql IMMUTABLE RETURN rs_catalog.fraction(part, pg_catalog.date_part(part, value));
+
+CREATE OR REPLACE FUNCTION rs_catalog.date_part(part text, value timestamptz) RETURNS double precision
+LANGUAGE sql STABLE RETURN rs_catalog.fraction(part, pg_catalog.date_part(part, value));
+
+CREATE OR REPLACE FUNCTION rs_catalog.date_part(part text, value date) RETURNS double precision
+LANGUAGE sql IMMUTABLE RETURN rs_catalog.fraction(part, pg_catalog.date_part(part, value::timestamp));
+
+CREATE OR REPLACE FUNCTION rs_catalog.date_part(part text, value time) RETURNS double precision
+LANGUAGE sql IMMUTABLE RETURN rs_catalog.fraction(part, pg_catalog.date_part(part, value));
+
+CREATE OR REPLACE FUNCTION rs_catalog.date_part(part text, value interval) RETURNS double precision
+LANGUAGE sql IMMUTABLE RETURN rs_catalog.fraction(part, pg_catalog.date_part(part, value));
+
+-- A timestamp without zone, also of a date: https://docs.aws.amazon.com/redshift/latest/dg/r_DATE_TRUNC.html
+CREATE OR REPLACE FUNCTION pg_catalog.date_trunc(part text, value date) RETURNS timestamp
+LANGUAGE sql IMMUTABLE RETURN pg_catalog.date_trunc(part, value::timestamp);
+
+-- https://docs.aws.amazon.com/redshift/latest/dg/r_TRUNC_date.html
+CREATE OR REPLACE FUNCTION pg_catalog.trunc(value timestamp) RETURNS date LANGUAGE sql IMMUTABLE RETURN value::date;
+
+-- https://docs.aws.amazon.com/redshift/latest/dg/r_LAST_DAY.html
+CREATE OR REPLACE FUNCTION pg_catalog.last_day(value timestamp) RETURNS date LANGUAGE sql IMMUTABLE
+RETURN (pg_catalog.date_trunc('month', value) + interval '1 month - 1 day')::date;
+
+-- https://docs.aws.amazon.com/redshift/latest/dg/CONVERT_TIMEZONE.html: from UTC where no source zone is given
+CREATE OR REPLACE FUNCTION pg_catalog.convert_timezone(source text, target text, value timestamp) RETURNS timestamp
+LANGUAGE sql IMMUTABLE RETURN value AT TIME ZONE source AT TIME ZONE target;
+
+CREATE OR REPLACE FUNCTION pg_catalog.convert_timezone(target text, value timestamp) RETURNS timestamp
+LANGUAGE sql IMMUTABLE RETURN value AT TIME ZONE 'UTC' AT TIME ZONE target;
+
+-- Text ---------------------------------------------------------------------------------------------------------------
+
+-- https://docs.aws.amazon.com/redshift/latest/dg/r_CHARINDEX.html
+CREATE OR REPLACE FUNCTION pg_catalog.charindex(part text, value text) RETURNS integer
+LANGUAGE sql IMMUTABLE RETURN strpos(value, part);
+
+-- Every match, and "$1" for a group: https://docs.aws.amazon.com/redshift/latest/dg/REGEXP_REPLACE.html
+CREATE OR REPLACE FUNCTION rs_catalog.regexp_replace(value text, pattern text, replacement text DEFAULT '') RETURNS text
+LANGUAGE sql IMMUTABLE
+RETURN pg_catalog.regexp_replace(value, pattern, pg_catalog.regexp_replace(replacement, '\$(\d)', '\\\1', 'g'), 'g');
+
+-- https://docs.aws.amazon.com/redshift/latest/dg/SHA2.html
+CREATE OR REPLACE FUNCTION pg_catalog.sha2(value text, bits integer) RETURNS text LANGUAGE sql IMMUTABLE
+RETURN CASE bits
+    WHEN 0 THEN encode(sha256(convert_to(value, 'UTF8')), 'hex')
+    WHEN 224 THEN encode(sha224(convert_to(value, 'UTF8')), 'hex')
+    WHEN 256 THEN encode(sha256(convert_to(value, 'UTF8')), 'hex')
+    WHEN 384 THEN encode(sha384(convert_to(value, 'UTF8')), 'hex')
+    WHEN 512 THEN encode(sha512(convert_to(value, 'UTF8')), 'hex')
+END;
+
+-- https://docs.aws.amazon.com/redshift/latest/dg/IS_VALID_JSON.html
+CREATE OR REPLACE FUNCTION pg_catalog.is_valid_json(value text) RETURNS boolean LANGUAGE sql IMMUTABLE
+RETURN pg_input_is_valid(value, 'json') AND value ~ '^\s*\{';
+
+-- https://docs.aws.amazon.com/redshift/latest/dg/JSON_EXTRACT_PATH_TEXT.html
+CREATE OR REPLACE FUNCTION pg_catalog.json_extract_path_text(value text, VARIADIC path text[]) RETURNS text
+LANGUAGE sql IMMUTABLE RETURN value::json #>> path;
+
+-- Numbers ------------------------------------------------------------------------------------------------------------
+
+-- https://docs.aws.amazon.com/redshift/latest/dg/r_ROUND.html and r_TRUNC.html
+CREATE OR REPLACE FUNCTION pg_catalog.round(value double precision, digits integer) RETURNS double precision
+LANGUAGE sql IMMUTABLE RETURN pg_catalog.round(value::numeric, digits)::double precision;
+
+CREATE OR REPLACE FUNCTION pg_catalog.trunc(value double precision, digits integer) RETURNS double precision
+LANGUAGE sql IMMUTABLE RETURN pg_catalog.trunc(value::numeric, digits)::double precision;
+
+-- The average of integers is a BIGINT: https://docs.aws.amazon.com/redshift/latest/dg/r_AVG.html. The states hold count
+-- and sum, as those of PostgreSQL's own aggregates.
+CREATE OR REPLACE FUNCTION rs_catalog.avg_add(state numeric[], value bigint) RETURNS numeric[]
+LANGUAGE sql IMMUTABLE STRICT RETURN ARRAY[state[1] + 1, state[2] + value];
+
+CREATE OR REPLACE FUNCTION rs_catalog.avg_result(state numeric[]) RETURNS bigint
+LANGUAGE sql IMMUTABLE RETURN trunc(state[2] / nullif(state[1], 0))::bigint;
+
+CREATE OR REPLACE FUNCTION rs_catalog.avg_result(state bigint[]) RETURNS bigint
+LANGUAGE sql IMMUTABLE RETURN state[2] / nullif(state[1], 0);
+
+CREATE OR REPLACE AGGREGATE rs_catalog.avg(smallint) (
+    SFUNC = int2_avg_accum, STYPE = bigint[], INITCOND = '{0,0}', FINALFUNC = rs_catalog.avg_result
+);
+CREATE OR REPLACE AGGREGATE rs_catalog.avg(integer) (
+    SFUNC = int4_avg_accum, STYPE = bigint[], INITCOND = '{0,0}', FINALFUNC = rs_catalog.avg_result
+);
+CREATE OR REPLACE AGGREGATE rs_catalog.avg(bigint) (
+    SFUNC = rs_catalog.avg_add, STYPE = numeric[], INITCOND = '{0,0}', FINALFUNC = rs_catalog.avg_result
+);
+CREATE OR REPLACE AGGREGATE rs_catalog.avg(numeric) (
+    SFUNC = numeric_avg_accum, STYPE = internal, FINALFUNC = numeric_avg
+);
+CREATE OR REPLACE AGGREGATE rs_catalog.avg(double precision) (
+    SFUNC = float8_accum, STYPE = float8[], INITCOND = '{0,0,0}', FINALFUNC = float8_avg
+);

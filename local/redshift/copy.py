@@ -1,0 +1,336 @@
+"""
+Redshift's ``COPY … FROM 's3://…' FORMAT AS JSON``: the objects on S3, and the load.
+
+https://docs.aws.amazon.com/redshift/latest/dg/r_COPY.html
+"""
+
+import re
+import zlib
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import boto3
+import orjson
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError
+
+from local.redshift.copy_statement import CopyStatement, parse_copy
+from local.redshift.errors import SqlError
+from local.redshift.json_rows import BLOCK, JsonRows, Rejected, parse_paths
+from local.redshift.json_values import Column
+from local.settings import REGION
+
+__all__ = ["Column", "CopyStatement", "Load", "LoadedFile", "Rejected", "parse_copy", "start_load"]
+
+#: Rows that are handed on at a time.
+_BATCH = 2000
+#: Requests to S3 under way at a time.
+_REQUESTS = 8
+
+
+@cache
+def _client(url: str) -> Any:
+    # Building a client takes longer than a small load; clients may be shared between threads.
+    return boto3.client(
+        "s3",
+        endpoint_url=url,
+        region_name=REGION,
+        aws_access_key_id="local",
+        aws_secret_access_key="local",
+        config=Config(
+            retries={"total_max_attempts": 1},
+            max_pool_connections=_REQUESTS,
+            s3={"addressing_style": "path"},
+            response_checksum_validation="when_required",
+        ),
+    )
+
+
+def _split(url: str) -> tuple[str, str]:
+    bucket, _, key = url.removeprefix("s3://").partition("/")
+    return bucket, key
+
+
+@contextmanager
+def _reported(url: str) -> Iterator[None]:
+    """Turn an S3 error into one that names the object."""
+    try:
+        yield
+    except ClientError as error:
+        code = error.response["Error"]["Code"]
+        status = error.response["ResponseMetadata"]["HTTPStatusCode"]
+        hint = {
+            "NoSuchBucket": f"create the bucket {_split(url)[0]}, or correct its name",
+            "NoSuchKey": "upload the object, or correct its name",
+            "AccessDenied": "let the role read this bucket: s3:ListBucket and s3:GetObject",
+        }.get(code, "")
+        message = error.response["Error"].get("Message", code).rstrip(".")
+        raise SqlError(
+            f"S3ServiceException: {message}, Status {status}, Error {code}: {url}", hint=hint
+        ) from error
+    except BotoCoreError as error:
+        raise SqlError(
+            f"S3 cannot be read: {url}: {error}", hint="is the local S3 running? python -m local status"
+        ) from error
+
+
+@dataclass(frozen=True)
+class _Object:
+    """An object to load; one that is not mandatory may be missing."""
+
+    url: str
+    mandatory: bool = True
+
+
+class _S3:
+    """
+    Reads from one S3.
+
+    :param url: its endpoint
+    """
+
+    def __init__(self, url: str) -> None:
+        self._client = _client(url)
+
+    def read(self, url: str) -> bytes:
+        """
+        Return a whole object.
+
+        :raises SqlError: if it cannot be read
+        """
+        with _reported(url):
+            return self._get(url)["Body"].read()
+
+    def _get(self, url: str) -> Any:
+        bucket, key = _split(url)
+        return self._client.get_object(Bucket=bucket, Key=key)
+
+    def under(self, url: str) -> list[_Object]:
+        """
+        Return the objects whose keys begin with a prefix, in the order of their keys.
+
+        :raises SqlError: if there are none
+        """
+        bucket, prefix = _split(url)
+        with _reported(url):
+            pages = self._client.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix)
+            keys = [entry["Key"] for page in pages for entry in page.get("Contents", ())]
+        if not keys:
+            raise SqlError(
+                f"The specified S3 prefix '{prefix}' does not exist",
+                hint=f"no key in bucket {bucket} begins with '{prefix}'",
+            )
+        return [_Object(f"s3://{bucket}/{key}") for key in keys]
+
+    def manifest(self, url: str) -> list[_Object]:
+        """
+        Return what a manifest lists.
+
+        https://docs.aws.amazon.com/redshift/latest/dg/loading-data-files-using-manifest.html
+
+        :raises SqlError: if it is missing or malformed
+        """
+        try:
+            entries = orjson.loads(self.read(url))["entries"]
+            objects = [_Object(entry["url"], entry.get("mandatory", False)) for entry in entries]
+        except (ValueError, KeyError, TypeError, AttributeError):
+            objects = []
+        if not objects or not all(re.fullmatch("s3://[^/]+/.+", o.url) for o in objects):
+            raise SqlError(
+                f"The manifest {url} is malformed",
+                hint='it reads {"entries": [{"url": "s3://bucket/key", "mandatory": true}, …]}',
+            )
+        return objects
+
+    def fetch(self, objects: Sequence[_Object]) -> Iterator[tuple[str, Iterable[bytes]]]:
+        """
+        Yield the URL and the content of each object, in order: small ones fetched ahead, large ones streamed.
+
+        :raises SqlError: if a mandatory object, or every object, is missing
+        """
+        found = False
+        waiting: deque[tuple[_Object, Future[Iterable[bytes] | None]]] = deque()
+        remaining = iter(objects)
+        pool = ThreadPoolExecutor(_REQUESTS)
+        try:
+            while True:
+                while len(waiting) < 2 * _REQUESTS and (item := next(remaining, None)):
+                    waiting.append((item, pool.submit(self._fetch, item)))
+                if not waiting:
+                    break
+                item, future = waiting.popleft()
+                content = future.result()
+                if content is not None:
+                    found = True
+                    yield item.url, content
+        finally:
+            pool.shutdown(cancel_futures=True)
+        if not found:
+            raise SqlError("The manifest lists no object that exists", hint=f"the first is {objects[0].url}")
+
+    def _fetch(self, item: _Object) -> Iterable[bytes] | None:
+        with _reported(item.url):
+            try:
+                response = self._get(item.url)
+            except self._client.exceptions.NoSuchKey:
+                if item.mandatory:
+                    raise
+                return None
+            body = response["Body"]
+            if response["ContentLength"] <= BLOCK:
+                return [body.read()]
+            # Left open until its turn it could time out.
+            body.close()
+            return self._stream(item.url)
+
+    def _stream(self, url: str) -> Iterator[bytes]:
+        with _reported(url):
+            yield from self._get(url)["Body"].iter_chunks(BLOCK)
+
+
+def _gunzip(chunks: Iterable[bytes], url: str) -> Iterator[bytes]:
+    """Decompress a stream of one or more gzip members, a block at a time."""
+    member = zlib.decompressobj(wbits=31)
+    try:
+        for chunk in chunks:
+            while chunk:
+                if member.eof:
+                    member = zlib.decompressobj(wbits=31)
+                yield member.decompress(chunk, BLOCK)
+                chunk = member.unused_data or member.unconsumed_tail
+    except zlib.error as error:
+        raise SqlError(
+            f"{url} is not valid gzip: {error}", hint="leave out GZIP if it is not compressed"
+        ) from error
+    if not member.eof:
+        raise SqlError(f"{url} ends in the middle of its gzip data", hint="upload it again")
+
+
+@dataclass
+class LoadedFile:
+    """
+    An object that was read.
+
+    :param url: where
+    :param lines: how many lines it has, uncompressed
+    :param bytes: how many bytes it has on S3
+    """
+
+    url: str
+    lines: int = 0
+    bytes: int = 0
+
+
+class Load:
+    """
+    A load under way: read :meth:`rows` to its end, then the rest, which is true after a failure, too.
+
+    :param statement: the COPY
+    :param columns: the columns to load, in the order of the rows
+    :param s3_url: the endpoint of S3
+    """
+
+    def __init__(self, statement: CopyStatement, columns: Sequence[Column], s3_url: str) -> None:
+        self._statement, self._columns, self._s3 = statement, columns, _S3(s3_url)
+        #: The names of the columns, in the order of the rows.
+        self.target_columns = tuple(column.name for column in columns)
+        #: How many rows were handed out.
+        self.loaded = 0
+        self.rejected: list[Rejected] = []
+        self.files: list[LoadedFile] = []
+
+    def rows(self) -> Iterator[bytes]:
+        """
+        Yield the rows in PostgreSQL's COPY text format, some thousand at a time; none with NOLOAD.
+
+        :raises SqlError: if S3 cannot be read, or as many rows are rejected as MAXERROR says
+        """
+        source = self._statement.source
+        paths = None
+        if self._statement.json.startswith("s3://"):
+            paths = parse_paths(self._s3.read(self._statement.json), self._statement.json, len(self._columns))
+        converter = JsonRows(self._columns, self._statement, paths)
+        objects = self._s3.manifest(source) if self._statement.manifest else self._s3.under(source)
+        batch: list[str] = []
+        for url, chunks in self._s3.fetch(objects):
+            file = LoadedFile(url)
+            self.files.append(file)
+            for rows in converter.convert(self._content(chunks, file), url, self._reject):
+                batch += rows
+                if len(batch) >= _BATCH:
+                    yield from self._hand_out(batch)
+                    batch = []
+        yield from self._hand_out(batch)
+
+    def _hand_out(self, batch: list[str]) -> Iterator[bytes]:
+        if batch and not self._statement.noload:
+            self.loaded += len(batch)
+            yield ("\n".join(batch) + "\n").encode()
+
+    def _content(self, chunks: Iterable[bytes], file: LoadedFile) -> Iterator[bytes]:
+        """Yield an object's text, and record its size."""
+
+        def compressed() -> Iterator[bytes]:
+            for chunk in chunks:
+                file.bytes += len(chunk)
+                yield chunk
+
+        end = b"\n"
+        for chunk in _gunzip(compressed(), file.url) if self._statement.gzip else compressed():
+            file.lines += chunk.count(b"\n")
+            end = chunk[-1:] or end
+            yield chunk
+        file.lines += end != b"\n"
+
+    def _reject(self, row: Rejected) -> None:
+        """
+        Record a rejected row, and fail at the last one that MAXERROR allows.
+
+        The load fails with error_count errors or more; 0 and 1 mean the first
+        (https://docs.aws.amazon.com/redshift/latest/dg/copy-parameters-data-load.html#copy-maxerror).
+        """
+        self.rejected.append(row)
+        if len(self.rejected) < max(self._statement.maxerror, 1):
+            return
+        first = self.rejected[0]
+        column = f", column {first.column_name}" if first.column_name else ""
+        table = self._statement.table.rpartition(".")[2].strip('"')
+        raise SqlError(
+            f"Load into table '{table}' failed.  Check 'stl_load_errors' system table for details.",
+            hint=f"the first is {first.file_name}, line {first.line_number}{column}: {first.error_message}",
+        )
+
+
+def start_load(statement: CopyStatement, columns: Sequence[Column], s3_url: str) -> Load:
+    """
+    Check a COPY against its table; nothing is read from S3 yet.
+
+    https://docs.aws.amazon.com/redshift/latest/dg/copy-parameters-column-mapping.html
+
+    :param statement: the COPY
+    :param columns: the table's columns, in order
+    :param s3_url: the endpoint of S3
+    :return: the load, to be consumed
+    :raises SqlError: for a column list, a column type or a date pattern that does not fit
+    """
+    chosen = list(columns)
+    if statement.columns is not None:
+        by_name = {column.name: column for column in columns}
+        for name in statement.columns:
+            if name not in by_name:
+                raise SqlError(f'column "{name}" of relation "{statement.table}" does not exist', "42703")
+        chosen = [by_name[name] for name in statement.columns]
+        for column in columns:
+            if column.name not in statement.columns and not (column.nullable or column.has_default):
+                raise SqlError(
+                    f"COPY leaves out column {column.name}, which is NOT NULL and has no default",
+                    "23502",
+                    "add it to the column list",
+                )
+    JsonRows(chosen, statement)
+    return Load(statement, chosen, s3_url)

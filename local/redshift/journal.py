@@ -1,0 +1,132 @@
+"""What the local Redshift remembers: statements, clients, loads and the rows that loads rejected."""
+
+import re
+from datetime import UTC, datetime
+
+import psycopg
+
+from local.redshift.copy import CopyStatement, Load
+
+_BATCH = 1000
+_SECRETS = re.compile(
+    r"(?i)\b(CREDENTIALS|ACCESS_KEY_ID|SECRET_ACCESS_KEY|SESSION_TOKEN)(\s+(?:AS\s+)?)'[^']*'"
+)
+
+
+def now() -> datetime:
+    """Return the time as Redshift's system tables show it: UTC, without zone."""
+    return datetime.now(UTC).replace(tzinfo=None)
+
+
+def without_secrets(statement: str) -> str:
+    """
+    Return a statement as it may be stored or logged: without access keys.
+
+    :param statement: as the client sent it
+    """
+    return _SECRETS.sub(r"\1\2'***'", statement)
+
+
+class Journal:
+    """
+    What the server keeps about statements and loads, on a connection of its own.
+
+    Statements wait in memory until somebody reads them, or until there are many.
+
+    :param connection: to PostgreSQL, as superuser, in autocommit
+    """
+
+    def __init__(self, connection: psycopg.AsyncConnection) -> None:
+        self._connection = connection
+        self._statements: list[tuple[object, ...]] = []
+        self._connections: list[tuple[datetime, str]] = []
+
+    def connected(self, client: str) -> None:
+        """
+        Note a client that has logged in.
+
+        :param client: its application_name
+        """
+        self._connections.append((now(), client))
+
+    async def ran(
+        self, client: str, statement: str, started: datetime, seconds: float, rows: int | None
+    ) -> None:
+        """
+        Note a statement.
+
+        :param client: the application_name of who sent it
+        :param statement: its text, as sent
+        :param started: when it began, UTC
+        :param seconds: how long it took
+        :param rows: how many rows it returned or changed, if it says so
+        """
+        self._statements.append((started, client, without_secrets(statement), seconds * 1000, rows))
+        if len(self._statements) >= _BATCH:
+            await self.flush()
+
+    async def flush(self) -> None:
+        """Write what waits, so that a query sees it."""
+        statements, self._statements = self._statements, []
+        connections, self._connections = self._connections, []
+        async with self._connection.cursor() as cursor:
+            await cursor.executemany(
+                "INSERT INTO rs_catalog.statements VALUES (%s, %s, %s, %s, %s)", statements
+            )
+            await cursor.executemany("INSERT INTO rs_catalog.connections VALUES (%s, %s)", connections)
+
+    async def loaded(
+        self,
+        statement: CopyStatement,
+        load: Load,
+        *,
+        table_id: int,
+        session_id: int,
+        started: datetime,
+        failure: str,
+    ) -> int:
+        """
+        Store a load and the rows that it rejected, and return its id.
+
+        :param statement: the COPY
+        :param load: what it did, ended
+        :param table_id: PostgreSQL's number of the table
+        :param session_id: the process id of the client's session
+        :param started: when it began, UTC
+        :param failure: why it failed; empty if it did not
+        """
+        cursor = await self._connection.execute(
+            "INSERT INTO rs_catalog.loads (session_id, table_id, table_name, data_source, status,"
+            " start_time, end_time, loaded_rows, source_file_count, source_file_bytes, error_count,"
+            " error_message)"
+            " VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s) RETURNING query_id",
+            (
+                *(session_id, table_id, statement.table, statement.source),
+                *("aborted" if failure else "completed", started, now(), 0 if failure else load.loaded),
+                *(
+                    len(load.files),
+                    sum(file.bytes for file in load.files),
+                    len(load.rejected),
+                    failure or None,
+                ),
+            ),
+        )
+        ((query_id,),) = await cursor.fetchall()
+        async with self._connection.cursor() as rejected:
+            await rejected.executemany(
+                "INSERT INTO rs_catalog.load_errors VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)",
+                [
+                    (
+                        *(query_id, row.file_name, row.line_number, row.column_name, row.column_type),
+                        *(row.column_length, row.position, row.raw_line, row.raw_field_value),
+                        *(row.error_code, row.error_message),
+                    )
+                    for row in load.rejected
+                ],
+            )
+        return int(query_id)
+
+    async def close(self) -> None:
+        """Write what waits and disconnect."""
+        await self.flush()
+        await self._connection.close()

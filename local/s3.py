@@ -1,0 +1,68 @@
+"""The local S3: moto's server, in memory, filled from a folder before it listens."""
+
+import logging
+import signal
+import sys
+from datetime import UTC, datetime
+from functools import cache
+from pathlib import Path
+
+from moto.core import DEFAULT_ACCOUNT_ID
+from moto.moto_server.werkzeug_app import (
+    DomainDispatcherApplication,
+    MotoRequestHandler,
+    create_backend_app,
+)
+from moto.s3.models import s3_backends
+from werkzeug.serving import make_server
+
+from local.settings import INPUT_BUCKET, REGION, WORK_BUCKET, LocalError, Settings
+
+
+def seed_files(seed: Path) -> list[Path]:
+    """
+    Return the files of a data folder that become objects, in the order of their names.
+
+    :param seed: a folder that holds ``log_data/`` and ``song_data/``, and perhaps ``log_json_path.json``
+    :raises LocalError: if it is no such folder
+    """
+    folders = [seed / "log_data", seed / "song_data"]
+    for folder in folders:
+        if not folder.is_dir():
+            raise LocalError(
+                f"There is no folder {folder}: data must be a folder with log_data/ and song_data/."
+            )
+    files = [seed / "log_json_path.json", *(path for folder in folders for path in folder.rglob("*"))]
+    # Hidden files are the desktop's (.DS_Store), not data.
+    return sorted(path for path in files if path.is_file() and not path.name.startswith("."))
+
+
+def main(settings: Settings, seed: Path) -> None:
+    """
+    Serve S3, STS and IAM until SIGTERM, with both buckets made and the input bucket filled.
+
+    :param settings: address to listen on
+    :param seed: the folder whose files are the input bucket's objects, each key its path in the folder
+    :raises LocalError: if the folder holds no data
+    """
+    # A handler, since the first process of a container ignores signals that it doesn't handle.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    files = seed_files(seed)
+    # Straight into moto's memory: through HTTP, thousands of song files would take minutes.
+    backend = s3_backends[DEFAULT_ACCOUNT_ID]["aws"]
+    for bucket in (INPUT_BUCKET, WORK_BUCKET):
+        backend.create_bucket(bucket, REGION)
+    for path in files:
+        stored = backend.put_object(INPUT_BUCKET, path.relative_to(seed).as_posix(), path.read_bytes())
+        # The file's time, so that a restart doesn't look like a new delivery; moto wants UTC without zone.
+        stored.last_modified = datetime.fromtimestamp(path.stat().st_mtime, UTC).replace(tzinfo=None)
+
+    logging.getLogger("werkzeug").setLevel(logging.WARNING)  # no line for every request
+    application = DomainDispatcherApplication(create_backend_app)
+    # Without the cache every request lists the folder of moto's services, 40% of the time that a GET takes.
+    application.get_backend_for_host = cache(application.get_backend_for_host)  # type: ignore[method-assign]
+    server = make_server(
+        settings.host, settings.s3_port, application, threaded=True, request_handler=MotoRequestHandler
+    )
+    print(f"S3 on {settings.host}:{settings.s3_port} with {len(files)} objects of {seed}", flush=True)
+    server.serve_forever()

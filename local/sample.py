@@ -1,0 +1,448 @@
+"""
+Invented input data: a month of event logs, and a song catalogue in which a third of the plays can be found.
+
+``sample_profile.json`` holds the figures it imitates, measured on the public data: how often each page
+follows each other one, when sessions start, how long songs are. (A submitted downgrade, seen once, is made
+four times as likely, so that most samples have one.) Names are put together from ``sample_words.json``.
+"""
+
+import argparse
+import json
+import shutil
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import date, timedelta
+from itertools import accumulate, count
+from operator import itemgetter
+from pathlib import Path
+from random import Random
+from typing import Any, NamedTuple
+
+Json = dict[str, Any]
+
+HERE = Path(__file__).parent
+PROFILE = json.loads((HERE / "sample_profile.json").read_text(encoding="utf-8"))
+LISTS = json.loads((HERE / "sample_words.json").read_text(encoding="utf-8"))
+
+DAY = 86_400
+MILLISECOND = 796  # every time in the public data ends in it
+EVENTS_PER_USER_AND_DAY = 2.75
+EVENTS_PER_SESSION = 8.56
+KNOWN_SHARE = 0.36  # of the plays are of the catalogue; those whose name the logs garble do not match
+WORLD, WORLD_ARTISTS = 2_000_000, 30_000  # songs that the catalogue does not have, and their artists
+SONGS_PER_FOLDER = 24
+
+IN, OUT = "Logged In", "Logged Out"
+FREE, PAID = "free", "paid"
+PLAY, END = "NextSong", "END"
+REDIRECT = ("PUT", 307)
+RESPONSES = dict.fromkeys(
+    ("Login", "Logout", "Save Settings", "Submit Upgrade", "Submit Downgrade"), REDIRECT
+)
+RESPONSES |= {PLAY: ("PUT", 200), "Error": ("GET", 404)}  # all other pages: GET, 200
+
+ENCODER = json.JSONEncoder(separators=(",", ":"))
+
+Weighted = tuple[Sequence[Any], Sequence[float]]  # values, and their cumulative weights
+
+
+def _weighted(weights: dict[Any, int]) -> Weighted:
+    return list(weights), list(accumulate(weights.values()))
+
+
+FIRST_PAGES = {
+    level: _weighted(
+        {(auth, page): number for auth, pages in table.items() for page, number in pages.items()}
+    )
+    for level, table in PROFILE["first_page"].items()
+}
+# By level, or OUT for whoever is not logged in, and by page.
+NEXT_PAGES = {
+    state: {page: _weighted(following) for page, following in pages.items()}
+    for state, pages in PROFILE["next_page"].items()
+}
+
+# What these many of a thousand titles look like: stray spaces, an unbalanced quotation mark, and control
+# characters where somebody's typographic quotes were.
+ODD_TITLES = (
+    *(" {}", "{} ", "{} ", '"{}', '{} "Live'),
+    *["{}  (Live)"] * 5,
+    *("Howlin\x19 {}", "\x18{}\x19", "{}\x19s"),
+)
+
+CHROME = '"Mozilla/5.0 ({}) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/{}.0.1985.125 Safari/537.36"'
+FIREFOX = "Mozilla/5.0 ({}; rv:{}.0) Gecko/20100101 Firefox/{}.0"
+AGENTS = [CHROME.format(system, version) for system in LISTS["systems"] for version in (35, 36)]
+AGENTS += [FIREFOX.format(system, version, version) for system in LISTS["systems"] for version in (30, 31)]
+
+
+class Place(NamedTuple):
+    """Where an artist is from, as the catalogue writes it."""
+
+    location: str
+    latitude: float | None
+    longitude: float | None
+
+
+NOWHERE = Place("", None, None)
+PLACES = [Place(*values) for values in LISTS["places"]]
+
+
+class Artist(NamedTuple):
+    """An artist of the catalogue."""
+
+    artist_id: str
+    name: str
+    place: Place
+
+
+class Song(NamedTuple):
+    """A song as the logs write it; an event that plays none has no values."""
+
+    artist: str | None = None
+    title: str | None = None
+    length: float | None = None
+
+
+class Person(NamedTuple):
+    """What the logs write about a user; of somebody who is not logged in, nothing."""
+
+    first_name: str | None = None
+    last_name: str | None = None
+    gender: str | None = None
+    location: str | None = None
+    registration: float | None = None
+    user_agent: str | None = None
+    user_id: str = ""
+
+
+NO_SONG = Song()
+NOBODY = Person()
+
+
+@dataclass(slots=True)
+class User:
+    """A listener: what never changes, the level, and the second until which no other session starts."""
+
+    person: Person
+    level: str
+    busy_until: int = -1
+
+
+class Written(NamedTuple):
+    """How many events and song objects a sample holds."""
+
+    events: int
+    songs: int
+
+
+def write_sample(
+    folder: Path,
+    *,
+    events: int = 8000,
+    songs: int = 300,
+    seed: int = 1,
+    start: date = date(2018, 11, 1),
+    days: int = 30,
+) -> Written:
+    """
+    Write ``folder/log_data/<year>/<month>/<date>-events.json`` and ``folder/song_data/A/B/C/TRABC….json``.
+
+    The same arguments give the same bytes. The folder appears when all of it is written; a run that died
+    leaves ``<folder>.unfinished``, which the next one removes.
+
+    :param folder: what to create; it may exist if it is empty
+    :param events: how many events to write, about (sessions are whole)
+    :param songs: how many songs the catalogue has; one in a hundred has a second file that differs
+    :param seed: another seed gives another sample
+    :param start: the first day, UTC
+    :param days: how many days the logs cover
+    :return: how many events and song objects were written
+    :raises ValueError: if a number is less than one
+    :raises FileExistsError: if the folder holds something
+    """
+    if min(events, songs, days) < 1:
+        raise ValueError("a sample needs at least one event, one song and one day")
+    if folder.exists() and any(folder.iterdir()):
+        raise FileExistsError(f"{folder} is not empty: remove it, or name another folder for the sample")
+    unfinished = folder.with_name(f"{folder.name}.unfinished")
+    if unfinished.exists():
+        shutil.rmtree(unfinished)
+    rng = Random(seed)
+    records, catalogue = _write_songs(unfinished / "song_data", rng, songs)
+    written = _write_logs(unfinished / "log_data", rng, events, catalogue, start, days)
+    unfinished.rename(folder)
+    return Written(written, records)
+
+
+def _write_songs(folder: Path, rng: Random, songs: int) -> tuple[int, list[Song]]:
+    """Write the catalogue; return the number of files, and the songs as the logs spell them."""
+    catalogue = []
+    files = 0
+    for record in _catalogue(rng, songs):
+        letters = _letters(files // SONGS_PER_FOLDER, 3)
+        name = f"TR{letters}{_letters(rng.getrandbits(16), 2)}128F{rng.getrandbits(28):07X}.json"
+        path = folder.joinpath(*letters, name)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(record), encoding="ascii")
+        files += 1
+        artist, title = _log_spelling(record["artist_name"]), _log_spelling(record["title"])
+        catalogue.append(Song(artist, title, record["duration"]))
+    return files, catalogue
+
+
+def _catalogue(rng: Random, songs: int) -> Iterator[Json]:
+    record: Json = {}
+    artists = []
+    for _ in range(songs * 5 // 8 + 1):
+        place = rng.choice(PLACES) if rng.random() < 0.7 else NOWHERE
+        artists.append(Artist(_identifier(rng, "AR"), _phrase(LISTS["artists"], rng.getrandbits(64)), place))
+    for number in range(songs):
+        if number % 50 == 49:  # issued again: only the ids, of the song and of the artist, tell the two apart
+            record = record | {"song_id": _identifier(rng, "SO"), "artist_id": _identifier(rng, "AR")}
+            yield record
+            continue
+        record = _song_record(rng, rng.choice(artists), artists)
+        yield record
+        if number % 100 == 60:  # a second file about the same song, which may win
+            yield record | {"title": f"{record['title']} (Remastered)", "artist_location": "", "year": 0}
+
+
+def _song_record(rng: Random, artist: Artist, artists: list[Artist]) -> Json:
+    name, place = artist.name, artist.place
+    spelling = rng.random()
+    if spelling < 0.1:
+        name = f"{name} feat. {rng.choice(artists).name}"
+    elif spelling < 0.105:
+        name = ";".join([name, *(guest.name for guest in rng.choices(artists, k=20))])
+    if rng.random() < 0.15:
+        place = place._replace(latitude=None, longitude=None)
+    if rng.random() < 0.15:
+        place = place._replace(location="")
+    return {
+        "num_songs": 1,
+        "artist_id": artist.artist_id,
+        "artist_latitude": place.latitude,
+        "artist_longitude": place.longitude,
+        "artist_location": place.location,
+        "artist_name": name,
+        "song_id": _identifier(rng, "SO"),
+        "title": _title(rng.getrandbits(64)),
+        "duration": _length(rng.getrandbits(64)),
+        "year": 0 if rng.random() < 0.6 else rng.randrange(1955, 2011),
+    }
+
+
+def _write_logs(folder: Path, rng: Random, events: int, catalogue: list[Song], start: date, days: int) -> int:
+    """Write one file for each day that has events; return the number of events."""
+    first_second = (start - date(1970, 1, 1)).days * DAY
+    users = _users(rng, max(2, round(events / days / EVENTS_PER_USER_AND_DAY)), first_second)
+    # The most active user has a good twenty times the sessions of the least active one.
+    activity = list(accumulate(1 / (1 + 20 * rank / len(users)) for rank in range(len(users))))
+    hours = list(accumulate(PROFILE["session_starts_by_hour"]))
+    dates = [start + timedelta(days=day) for day in range(days)]
+    weights = [PROFILE["events_by_weekday"][day.weekday()] * rng.randrange(60, 140) for day in dates]
+
+    written = 0
+    session_ids = count(3)
+    lines: defaultdict[int, list[tuple[int, str]]] = defaultdict(list)  # by day; a session may reach the next
+    for day in range(days):
+        due = (events - written) * weights[day] / sum(weights[day:])
+        sessions = max(0, int(due / EVENTS_PER_SESSION + rng.random()))
+        starts = sorted(
+            first_second + day * DAY + hour * 3600 + rng.randrange(3600)
+            for hour in rng.choices(range(24), cum_weights=hours, k=sessions)
+        )
+        for second in starts:
+            user = _draw(rng, (users, activity))
+            if second < user.busy_until:
+                continue
+            for event in _session(rng, user, next(session_ids), second, catalogue):
+                at = event["ts"] // 1000
+                user.busy_until = at + 1800
+                event_day = (at - first_second) // DAY
+                if event_day < days:
+                    lines[event_day].append((event["ts"], _log_line(event)))
+                    written += 1
+        if day in lines:
+            path = folder / f"{dates[day]:%Y/%m/%Y-%m-%d}-events.json"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text("\n".join(line for _, line in sorted(lines.pop(day), key=itemgetter(0))), "ascii")
+    return written
+
+
+def _users(rng: Random, number: int, first_second: int) -> list[User]:
+    """Return users by falling activity, the last of whom has the name of the first."""
+    users = []
+    for rank, user_id in enumerate(rng.sample(range(2, number + 2), number)):
+        gender, first_names = rng.choice((("F", LISTS["women"]), ("M", LISTS["men"])))
+        person = Person(
+            first_name=rng.choice(first_names),
+            last_name=rng.choice(LISTS["last_names"]),
+            gender=gender,
+            location=rng.choice(LISTS["cities"]),
+            registration=float((first_second - rng.randrange(14 * DAY)) * 1000 + MILLISECOND),
+            user_agent=rng.choice(AGENTS),
+            user_id=str(user_id),
+        )
+        users.append(User(person, level=PAID if rank % 5 == 0 else FREE))
+    namesake = users[0].person
+    users[-1].person = users[-1].person._replace(
+        first_name=namesake.first_name, last_name=namesake.last_name, gender=namesake.gender
+    )
+    return users
+
+
+def _session(rng: Random, user: User, session_id: int, second: int, catalogue: list[Song]) -> Iterator[Json]:
+    """Yield the events of one session, and leave the user with the level that it ends with."""
+    auth, page = _draw(rng, FIRST_PAGES[user.level])
+    for item in count():
+        person = user.person if auth == IN else NOBODY
+        song = _draw_song(rng, catalogue) if page == PLAY else NO_SONG
+        method, status = RESPONSES.get(page, ("GET", 200))
+        yield {
+            "artist": song.artist,
+            "auth": auth,
+            "firstName": person.first_name,
+            "gender": person.gender,
+            "itemInSession": item,
+            "lastName": person.last_name,
+            "length": song.length,
+            "level": user.level,
+            "location": person.location,
+            "method": method,
+            "page": page,
+            "registration": person.registration,
+            "sessionId": session_id,
+            "song": song.title,
+            "status": status,
+            "ts": second * 1000 + MILLISECOND,
+            "userAgent": person.user_agent,
+            "userId": person.user_id,
+        }
+        following = _draw(rng, NEXT_PAGES[user.level if auth == IN else OUT][page])
+        if following == END:
+            return
+        second += _pause(rng, song, following)
+        auth = {"Login": IN, "Logout": OUT}.get(page, auth)
+        user.level = {"Submit Upgrade": PAID, "Submit Downgrade": FREE}.get(page, user.level)
+        page = following
+
+
+def _pause(rng: Random, song: Song, following: str) -> int:
+    """Return the seconds from one page to the next: a song is heard to its end if another one follows."""
+    if song.length is not None:
+        return int(song.length) if following == PLAY else int(song.length * 1.2 * rng.random())
+    if RESPONSES.get(following) == REDIRECT:
+        return 1
+    part = rng.random()
+    return min(3600, int(60 * part / (1 - part)))  # half of them are shorter than a minute
+
+
+def _draw_song(rng: Random, catalogue: list[Song]) -> Song:
+    """
+    Return a song; those near the start of the catalogue, or of the world's list, are the hits.
+
+    Products rather than powers: the last digit of a power depends on the C library.
+    """
+    place = rng.random()
+    if rng.random() < KNOWN_SHARE:
+        return catalogue[int(len(catalogue) * place * (1 + 4 * place) / 5)]
+    return _world_song(int(WORLD * place * place * place))
+
+
+def _world_song(number: int) -> Song:
+    """Return a song that the catalogue does not have, always the same for a number."""
+    number = _scatter(number)
+    artist = number % WORLD_ARTISTS
+    return Song(
+        artist=_log_spelling(_phrase(LISTS["artists"], _scatter(artist * artist // WORLD_ARTISTS))),
+        title=_log_spelling(_title(number)),
+        length=_length(_scatter(number)),
+    )
+
+
+def _log_spelling(text: str) -> str:
+    """Return the text as the logs have it, whose writers took UTF-8 for Latin-1 twice."""
+    return text.encode().decode("latin-1").encode().decode("latin-1")
+
+
+def _title(number: int) -> str:
+    number, odd = divmod(number, 1000)
+    title = _phrase(LISTS["titles"], number)
+    return ODD_TITLES[odd].format(title) if odd < len(ODD_TITLES) else title
+
+
+def _phrase(forms: Sequence[str], number: int) -> str:
+    """Return one of the forms, filled with words: which ones, the number says."""
+    number, form = divmod(number, len(forms))
+    words = {}
+    for kind, choices in LISTS["words"].items():
+        number, index = divmod(number, len(choices))
+        words[kind] = choices[index]
+    return forms[form].format_map(words)
+
+
+def _length(number: int) -> float:
+    """Return the seconds of a song: the number picks a band, all equally likely, and a place in it."""
+    quantiles = PROFILE["length_quantiles"]
+    number, band = divmod(number, len(quantiles) - 1)
+    shortest, longest = quantiles[band : band + 2]
+    return (shortest * 100_000 + number % ((longest - shortest) * 100_000)) / 100_000
+
+
+def _scatter(number: int) -> int:
+    """Return the 64-bit number that SplitMix64 makes of another, far from what it makes of the next."""
+    number = (number + 0x9E3779B97F4A7C15) & 0xFFFFFFFFFFFFFFFF
+    number = (number ^ number >> 30) * 0xBF58476D1CE4E5B9 & 0xFFFFFFFFFFFFFFFF
+    number = (number ^ number >> 27) * 0x94D049BB133111EB & 0xFFFFFFFFFFFFFFFF
+    return number ^ number >> 31
+
+
+def _identifier(rng: Random, prefix: str) -> str:
+    """Return an id of 18 characters in the manner of the Million Song Dataset."""
+    return f"{prefix}{_letters(rng.getrandbits(32), 5)}12{rng.getrandbits(36):09X}"
+
+
+def _letters(number: int, width: int) -> str:
+    """Return a number in base 26, its lowest digits, as capital letters."""
+    letters = ""
+    for _ in range(width):
+        number, digit = divmod(number, 26)
+        letters = chr(ord("A") + digit) + letters
+    return letters
+
+
+def _log_line(event: Json) -> str:
+    """Return an event in JSON as the logs write it: compact, ASCII, slashes escaped."""
+    return ENCODER.encode(event).replace("/", "\\/")
+
+
+def _draw(rng: Random, weighted: Weighted) -> Any:
+    values, cumulative = weighted
+    return rng.choices(values, cum_weights=cumulative)[0]
+
+
+def main() -> None:
+    """Write a sample to the folder that the command line names."""
+    parser = argparse.ArgumentParser(prog="python -m local.sample", description="Write invented input data.")
+    parser.add_argument("folder", type=Path, help="what to create; it must be empty if it exists")
+    parser.add_argument("--events", type=int, default=8000, help="events, about (default: %(default)s)")
+    parser.add_argument(
+        "--songs", type=int, default=300, help="songs in the catalogue (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--seed", type=int, default=1, help="another seed, another sample (default: %(default)s)"
+    )
+    parser.add_argument("--days", type=int, default=30, help="days from 2018-11-01 on (default: %(default)s)")
+    options = parser.parse_args()
+    try:
+        written = write_sample(**vars(options))
+    except (ValueError, OSError) as error:
+        parser.error(str(error))
+    print(f"Wrote {written.events:,} events and {written.songs:,} song objects to {options.folder}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,94 @@
+"""The local stack, started once for all tests in a folder of its own, and Airflow's settings for it."""
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+# Airflow reads its settings when it is first imported, which is below.
+_HOME = Path(tempfile.mkdtemp(prefix="sparkify-tests-"))
+
+
+def _free_port() -> int:
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        return server.getsockname()[1]
+
+
+os.environ |= {
+    "SPARKIFY_LOCAL_DIR": str(_HOME),
+    "SPARKIFY_REDSHIFT_PORT": str(_free_port()),
+    "SPARKIFY_S3_PORT": str(_free_port()),
+}
+
+from local.__main__ import airflow_environment  # noqa: E402
+from local.settings import Settings  # noqa: E402
+
+SETTINGS = Settings()
+os.environ |= airflow_environment(SETTINGS)
+
+from airflow.providers.amazon.aws.hooks.redshift_sql import RedshiftSQLHook  # noqa: E402
+from airflow.providers.amazon.aws.hooks.s3 import S3Hook  # noqa: E402
+from airflow.providers.common.sql.hooks.sql import DbApiHook  # noqa: E402
+
+from sparkify.tables import TABLES  # noqa: E402
+
+REPOSITORY = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="session")
+def stack() -> Iterator[Settings]:
+    """The local S3 and the local Redshift, with generated sample data."""
+    command = [sys.executable, "-m", "local"]
+    subprocess.run([*command, "up"], cwd=REPOSITORY, check=True)
+    yield SETTINGS
+    subprocess.run([*command, "down"], cwd=REPOSITORY, check=True)
+
+
+@pytest.fixture
+def s3(stack: Settings) -> S3Hook:
+    """The local S3, through the connection that the project uses."""
+    return S3Hook(aws_conn_id="aws_default")
+
+
+@pytest.fixture(scope="session")
+def created(stack: Settings) -> RedshiftSQLHook:
+    """The local Redshift with all tables."""
+    hook = RedshiftSQLHook(redshift_conn_id="redshift", log_sql=False)
+    hook.run([(REPOSITORY / "include" / "sql" / "ddl" / f"{table}.sql").read_text() for table in TABLES])
+    return hook
+
+
+@pytest.fixture
+def warehouse(created: RedshiftSQLHook) -> RedshiftSQLHook:
+    """The local Redshift with all tables, empty."""
+    created.run([f"DELETE FROM {table}" for table in TABLES])
+    return created
+
+
+def rows(hook: DbApiHook, sql: str) -> list[tuple]:
+    """Return a query's rows as tuples, whatever the driver makes of them."""
+    return [tuple(row) for row in hook.get_records(sql)]
+
+
+@pytest.fixture
+def logged(capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture) -> Callable[[], str]:
+    """Return everything logged so far: Airflow's operators log to standard output, not to Python's root."""
+    seen: list[str] = []
+
+    def text() -> str:
+        seen.append(capfd.readouterr().out)
+        return "".join(seen) + caplog.text
+
+    return text
+
+
+def pytest_sessionfinish() -> None:
+    """Remove the tests' folder."""
+    shutil.rmtree(_HOME, ignore_errors=True)

@@ -1,0 +1,80 @@
+import socket
+
+import jinja2
+import pytest
+from airflow.dag_processing.dagbag import DagBag
+
+from tests.conftest import REPOSITORY
+
+
+@pytest.fixture(scope="module")
+def dagbag():
+    return DagBag(dag_folder=str(REPOSITORY / "dags"))
+
+
+def test_both_dags_import_without_errors(dagbag):
+    assert dagbag.import_errors == {}
+    assert set(dagbag.dags) == {"sparkify_etl", "sparkify_create_tables"}
+
+
+def test_parsing_opens_no_connection(monkeypatch):
+    def refuse(self, address):
+        raise AssertionError(f"parsing connected to {address}")
+
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    assert DagBag(dag_folder=str(REPOSITORY / "dags")).import_errors == {}
+
+
+def test_the_run_has_exactly_these_edges(dagbag):
+    tasks = dagbag.dags["sparkify_etl"].task_dict
+    dimensions = {"load_dim_users", "load_dim_songs", "load_dim_artists"}
+    assert {task_id: task.downstream_task_ids for task_id, task in tasks.items()} == {
+        "find_new_files": {"create_tables"},
+        "create_tables": {"stage_events", "stage_songs"},
+        "stage_events": {"check_staging"},
+        "stage_songs": {"check_staging"},
+        "check_staging": dimensions,
+        **{task_id: {"load_fact_songplays"} for task_id in dimensions},
+        "load_fact_songplays": {"load_dim_time", "relink_songplays"},
+        "load_dim_time": {"check_star"},
+        "relink_songplays": {"check_star"},
+        "check_star": {"record_files"},
+        "record_files": set(),
+    }
+
+
+def test_the_run_is_hourly_without_catch_up_one_at_a_time_and_retried(dagbag):
+    dag = dagbag.dags["sparkify_etl"]
+    assert (dag.schedule, dag.catchup, dag.max_active_runs) == ("@hourly", False, 1)
+    assert {task.retries for task in dag.tasks} == {3}
+
+
+def test_bad_data_is_not_retried(dagbag):
+    checks = [task for task in dagbag.dags["sparkify_etl"].tasks if task.task_id.startswith("check_")]
+    assert [task.retry_on_failure for task in checks] == [False, False]
+
+
+@pytest.mark.parametrize("dag_id", ["sparkify_etl", "sparkify_create_tables"])
+def test_every_template_renders(dagbag, dag_id, monkeypatch):
+    dag = dagbag.dags[dag_id]
+    variables = {
+        "sparkify_log_data": "s3://in/log_data/",
+        "sparkify_song_data": "s3://in/song_data/",
+        "sparkify_work_prefix": "s3://work/",
+        "sparkify_iam_role": "arn:aws:iam::123456789012:role/copy",
+        "sparkify_s3_region": "us-west-2",
+    }
+    dag.template_undefined = jinja2.StrictUndefined
+    for task in dag.tasks:
+        task.render_template_fields({"run_id": "manual__1", "var": {"value": variables}, "params": {}})
+        for field in ("sql", "rejected_sql", "prefix", "iam_role"):
+            rendered = getattr(task, field, None)
+            assert "{{" not in str(rendered)
+            assert not str(rendered).endswith(".sql")
+
+
+def test_recreating_drops_and_creates_every_table(dagbag):
+    dag = dagbag.dags["sparkify_create_tables"]
+    assert dag.schedule is None
+    assert dag.task_dict["confirm"].downstream_task_ids == {"recreate_tables"}
+    assert len(dag.task_dict["recreate_tables"].sql) == 2 * 10

@@ -1,0 +1,137 @@
+import hashlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import boto3
+import psutil
+import pytest
+
+from local import s3
+from local.settings import REPOSITORY, LocalError
+
+EVENTS = "log_data/2018/11/2018-11-01-events.json"
+
+
+@pytest.fixture
+def seed(tmp_path: Path) -> Path:
+    for name in (EVENTS, "log_data/.DS_Store", "song_data/A/B/TRABC.json", "log_json_path.json", "notes.txt"):
+        path = tmp_path / "seed" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(f"Björk sang {name}")
+    return tmp_path / "seed"
+
+
+@contextmanager
+def serving(seed: Path) -> Iterator[tuple[subprocess.Popen[str], int]]:
+    with closing(socket.create_server(("127.0.0.1", 0))) as probe:
+        port: int = probe.getsockname()[1]
+    with subprocess.Popen(
+        [sys.executable, "-m", "local", "serve", "s3", "--data", seed],
+        cwd=REPOSITORY,
+        env=os.environ | {"SPARKIFY_S3_PORT": str(port)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    ) as process:
+        try:
+            wait_until_it_listens(port)
+            yield process, port
+        finally:
+            process.kill()
+
+
+def wait_until_it_listens(port: int) -> None:
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline:
+        with suppress(OSError), socket.create_connection(("127.0.0.1", port)):
+            return
+        time.sleep(0.05)
+    raise TimeoutError(f"nothing listens on port {port}")
+
+
+@contextmanager
+def client(port: int, service: str = "s3") -> Iterator[Any]:
+    with closing(
+        boto3.client(
+            service,
+            endpoint_url=f"http://127.0.0.1:{port}",
+            region_name="us-west-2",
+            aws_access_key_id="local",
+            aws_secret_access_key="local",
+        )
+    ) as opened:
+        yield opened
+
+
+def objects(port: int) -> dict[str, dict[str, Any]]:
+    with client(port) as bucket:
+        return {each["Key"]: each for each in bucket.list_objects_v2(Bucket="udacity-dend")["Contents"]}
+
+
+def test_each_data_file_is_an_object_and_nothing_else_is(seed: Path) -> None:
+    with serving(seed) as (_, port):
+        assert set(objects(port)) == {EVENTS, "song_data/A/B/TRABC.json", "log_json_path.json"}
+
+
+def test_an_object_has_its_files_bytes_and_their_md5_as_etag(seed: Path) -> None:
+    with serving(seed) as (_, port), client(port) as bucket:
+        stored = bucket.get_object(Bucket="udacity-dend", Key=EVENTS)
+        assert stored["Body"].read() == (seed / EVENTS).read_bytes()
+        assert stored["ETag"] == f'"{hashlib.md5((seed / EVENTS).read_bytes()).hexdigest()}"'
+
+
+def test_a_restart_shows_the_same_objects_as_before(seed: Path) -> None:
+    os.utime(seed / EVENTS, (1541119000, 1541119000))
+    with serving(seed) as (_, port):
+        before = objects(port)
+    with serving(seed) as (_, port):
+        assert objects(port) == before
+    assert before[EVENTS]["LastModified"].timestamp() == 1541119000
+
+
+def test_the_work_bucket_keeps_what_is_written_to_it(seed: Path) -> None:
+    with serving(seed) as (_, port), client(port) as bucket:
+        bucket.put_object(Bucket="sparkify-etl", Key="runs/1/events.manifest", Body=b'{"entries": []}')
+        stored = bucket.get_object(Bucket="sparkify-etl", Key="runs/1/events.manifest")
+        assert stored["Body"].read() == b'{"entries": []}'
+
+
+def test_iam_and_sts_know_the_account_of_the_copy_role(seed: Path) -> None:
+    with serving(seed) as (_, port), client(port, "iam") as iam, client(port, "sts") as sts:
+        iam.create_role(RoleName="sparkify-redshift-copy", AssumeRolePolicyDocument="{}")
+        role = iam.get_role(RoleName="sparkify-redshift-copy")["Role"]["Arn"]
+        assert role == f"arn:aws:iam::{sts.get_caller_identity()['Account']}:role/sparkify-redshift-copy"
+
+
+def test_sigterm_stops_it_at_once_with_a_client_connected(seed: Path) -> None:
+    with serving(seed) as (process, port), socket.create_connection(("127.0.0.1", port)):
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(timeout=2) == 0
+
+
+def test_requests_are_not_logged(seed: Path) -> None:
+    with serving(seed) as (process, port):
+        objects(port)
+        process.terminate()
+        assert process.stdout
+        assert process.stdout.read() == f"S3 on 127.0.0.1:{port} with 3 objects of {seed}\n"
+
+
+def test_only_this_machine_can_connect(seed: Path) -> None:
+    with serving(seed) as (process, _):
+        listening = psutil.Process(process.pid).net_connections()
+        assert {each.laddr.ip for each in listening if each.status == psutil.CONN_LISTEN} == {"127.0.0.1"}
+
+
+def test_a_folder_without_data_is_refused_by_name(tmp_path: Path) -> None:
+    (tmp_path / "log_data").mkdir()
+    with pytest.raises(LocalError, match=f"There is no folder {tmp_path}/song_data"):
+        s3.seed_files(tmp_path)

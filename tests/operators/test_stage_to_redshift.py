@@ -1,0 +1,167 @@
+import json
+
+import pytest
+from airflow.providers.common.sql.hooks.sql import DbApiHook
+from airflow.sdk.exceptions import AirflowFailException
+
+from sparkify.files import SourceError
+from sparkify.operators import StageToRedshiftOperator
+from tests.conftest import rows
+
+ROLE = "arn:aws:iam::123456789012:role/sparkify-redshift-copy"
+SETTINGS = {"iam_role": ROLE, "region": "us-west-2", "work_prefix": "s3://sparkify-etl/tests/"}
+SONG = {
+    "num_songs": 1,
+    "artist_id": "AR1",
+    "artist_latitude": None,
+    "artist_longitude": None,
+    "artist_location": "",
+    "artist_name": "Elena",
+    "song_id": "SO1",
+    "title": "Setanta matins",
+    "duration": 269.58322,
+    "year": 0,
+}
+
+
+@pytest.fixture
+def bucket(s3):
+    s3.create_bucket("staging-tests", region_name="us-west-2")
+    yield "staging-tests"
+    s3.delete_bucket("staging-tests", force_delete=True)
+
+
+def stage_songs(**changes):
+    arguments = {"table": "staging_songs", "prefix": "s3://staging-tests/songs/", **SETTINGS, **changes}
+    return StageToRedshiftOperator(task_id="stage_songs", **arguments)
+
+
+def put(s3, name, *songs):
+    s3.load_string("\n".join(map(json.dumps, songs)), f"songs/{name}", "staging-tests", replace=True)
+
+
+def test_copy_is_what_redshift_accepts_and_holds_no_credential():
+    assert stage_songs(max_rejected_rows="7").copy_statement("s3://sparkify-etl/m.manifest") == (
+        "COPY staging_songs\n"
+        "FROM 's3://sparkify-etl/m.manifest'\n"
+        f"IAM_ROLE '{ROLE}'\n"
+        "REGION 'us-west-2'\n"
+        "FORMAT AS JSON 'auto'\n"
+        "MANIFEST\n"
+        "MAXERROR 7"
+    )
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"iam_role": "arn:aws:iam::12:role/x"}, "is not the ARN of an IAM role"),
+        ({"iam_role": f"{ROLE}' CREDENTIALS 'x"}, "is not the ARN of an IAM role"),
+        ({"region": "Oregon"}, "is not an AWS region"),
+        ({"table": "songs; DROP TABLE users"}, "is not a lower-case SQL identifier"),
+        ({"json": "auto'"}, "is not an S3 address"),
+        ({"max_rejected_rows": "many"}, "invalid literal for int"),
+    ],
+)
+def test_a_setting_of_the_wrong_form_never_reaches_sql(changes, message):
+    with pytest.raises(ValueError, match=message):
+        stage_songs(**changes).copy_statement("s3://sparkify-etl/m.manifest")
+
+
+def test_new_files_replace_what_was_staged(warehouse, s3, bucket):
+    warehouse.run("INSERT INTO staging_songs (song_id) VALUES ('SO0')")
+    put(s3, "a.json", SONG)
+    put(s3, "b.json", SONG | {"song_id": "SO2"}, SONG | {"song_id": "SO3"})
+    result = stage_songs().execute({"run_id": "run 1"})
+    assert rows(warehouse, "SELECT song_id FROM staging_songs ORDER BY song_id") == [
+        ("SO1",),
+        ("SO2",),
+        ("SO3",),
+    ]
+    assert (result["files"], result["staged"], result["rejected"]) == (2, 3, 0)
+
+
+def test_what_is_recorded_is_not_staged_again_but_a_changed_file_is(warehouse, s3, bucket):
+    put(s3, "a.json", SONG)
+    put(s3, "b.json", SONG | {"song_id": "SO2"})
+    for name in ("a", "b"):
+        etag = s3.head_object(f"songs/{name}.json", bucket)["ETag"].strip('"')
+        warehouse.run(
+            "INSERT INTO etl_files VALUES ('staging_songs', %s, %s, 1, SYSDATE, 'run 0', SYSDATE)",
+            parameters=[f"songs/{name}.json", etag],
+        )
+    put(s3, "b.json", SONG | {"song_id": "SO3"})
+    assert stage_songs().execute({"run_id": "run 1"})["files"] == 1
+    assert rows(warehouse, "SELECT song_id FROM staging_songs") == [("SO3",)]
+
+
+def test_without_news_the_staging_table_is_emptied(warehouse, s3, bucket):
+    put(s3, "empty.json")
+    warehouse.run("INSERT INTO staging_songs (song_id) VALUES ('SO0')")
+    result = stage_songs().execute({"run_id": "run 1"})
+    assert (result["files"], result["passed_over"], result["ledger_file"]) == (0, 1, None)
+    assert warehouse.get_first("SELECT COUNT(*) FROM staging_songs")[0] == 0
+
+
+def test_rejected_rows_are_kept_with_file_line_reason_and_value(warehouse, s3, bucket):
+    put(s3, "a.json", SONG, SONG | {"title": "é" * 600})
+    result = stage_songs(max_rejected_rows=10).execute({"run_id": "run 1"})
+    assert (result["staged"], result["rejected"]) == (1, 1)
+    row = warehouse.get_first(
+        "SELECT dataset, s3_key, line_number, column_name, raw_value, run_id, reason FROM etl_rejected_rows"
+    )
+    assert list(row)[:6] == ["staging_songs", "songs/a.json", 2, "title", "é" * 512, "run 1"]
+    assert "length" in row[6]
+
+
+def test_a_retry_does_not_keep_rejected_rows_twice(warehouse, s3, bucket):
+    put(s3, "a.json", SONG, SONG | {"year": "MMXV"})
+    for _ in range(2):
+        stage_songs(max_rejected_rows=10).execute({"run_id": "run 1"})
+    assert warehouse.get_first("SELECT COUNT(*) FROM etl_rejected_rows")[0] == 1
+
+
+def test_too_many_rejected_rows_fail_with_the_line_and_leave_the_old_rows(warehouse, s3, bucket, logged):
+    warehouse.run("INSERT INTO staging_songs (song_id) VALUES ('SO0')")
+    s3.load_string(json.dumps(SONG) + '\n{"song_id": "SO2", oops\n', "songs/a.json", bucket)
+    with pytest.raises(AirflowFailException, match=r"s3://staging-tests/songs/a\.json line 2"):
+        stage_songs().execute({"run_id": "run 1"})
+    assert "s3://staging-tests/songs/a.json line 2" in logged()
+    assert rows(warehouse, "SELECT song_id FROM staging_songs") == [("SO0",)]
+    assert warehouse.get_first("SELECT line_number, raw_line FROM etl_rejected_rows") == [
+        2,
+        '{"song_id": "SO2", oops',
+    ]
+
+
+@pytest.mark.parametrize(
+    ("prefix", "message"),
+    [
+        ("s3://no-such-bucket/songs/", "no such bucket"),
+        ("s3://staging-tests/sogns/", "Nothing lies below"),
+    ],
+)
+def test_a_missing_source_fails_by_name(warehouse, bucket, prefix, message):
+    with pytest.raises(SourceError, match=message) as failure:
+        stage_songs(prefix=prefix).execute({"run_id": "run 1"})
+    assert prefix in str(failure.value)
+
+
+def test_an_unreachable_warehouse_is_named_in_one_line(s3, bucket, monkeypatch, logged):
+    monkeypatch.setenv("AIRFLOW_CONN_NOWHERE", "postgres://u:secret@127.0.0.1:1/d")
+    put(s3, "a.json", SONG)
+    with pytest.raises(Exception, match="refused"):
+        stage_songs(conn_id="nowhere").execute({"run_id": "run 1"})
+    assert "Staging staging_songs failed on connection 'nowhere'" in logged()
+    assert "Is the warehouse running" in logged()
+    assert "secret" not in logged()
+
+
+def test_it_works_on_a_postgres_connection_too(warehouse, s3, bucket, monkeypatch, stack):
+    monkeypatch.setenv("AIRFLOW_CONN_AS_POSTGRES", stack.redshift_dsn)
+    put(s3, "a.json", SONG, SONG | {"year": "MMXV"})
+    stage = stage_songs(conn_id="as_postgres", max_rejected_rows=10)
+    assert isinstance(stage.get_db_hook(), DbApiHook)
+    assert stage.get_db_hook().conn_type == "postgres"
+    result = stage.execute({"run_id": "run 1"})
+    assert (result["staged"], result["rejected"]) == (1, 1)

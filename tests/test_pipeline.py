@@ -1,0 +1,122 @@
+"""The DAGs as ``airflow dags test`` runs them, on the local stack, against an independent computation."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import REPOSITORY, rows
+from tests.expected_star import REAL_DATA, expected_star, read_events, read_songs
+
+STAR = ("fact_songplays", "dim_users", "dim_songs", "dim_artists", "dim_time")
+AIRFLOW = str(Path(sys.executable).with_name("airflow"))
+
+
+def airflow(*arguments, **variables):
+    return subprocess.run(
+        [AIRFLOW, *arguments],
+        cwd=REPOSITORY,
+        env=os.environ | variables,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def run_etl(**variables):
+    run = airflow("dags", "test", "sparkify_etl", **variables)
+    assert run.returncode == 0, run.stdout
+    return run.stdout
+
+
+def star(hook):
+    tables = {}
+    for table in STAR:
+        found = rows(hook, f"SELECT * FROM {table}")
+        tables[table] = sorted(found, key=lambda row: [(value is not None, value) for value in row])
+    return tables
+
+
+@pytest.fixture(scope="module")
+def first_run(created):
+    """The log of a run that found an empty warehouse without any table."""
+    assert airflow("db", "migrate").returncode == 0
+    tables = rows(created, "SELECT table_name FROM information_schema.tables WHERE table_schema = 'public'")
+    created.run([f"DROP TABLE {table}" for (table,) in tables])
+    return run_etl()
+
+
+def test_a_run_builds_the_star_that_an_independent_computation_expects(first_run, created, stack):
+    sample = stack.home / "sample"
+    expected = expected_star(read_events(sample), read_songs(sample))
+    found = star(created)
+    assert len(found["fact_songplays"]) > 6000
+    for table in STAR:
+        assert found[table] == expected[table], table
+
+
+def test_every_file_is_recorded_once_all_is_loaded(first_run, created, stack):
+    files = [path.relative_to(stack.home / "sample") for path in (stack.home / "sample").glob("*/**/*.json")]
+    recorded = rows(created, "SELECT s3_key FROM etl_files")
+    assert sorted(recorded) == sorted((str(path),) for path in files)
+
+
+def test_the_copy_in_the_log_is_complete_and_holds_no_credential(first_run):
+    copies = re.findall(r"COPY staging_\w+\nFROM '[^']+'\n(?:[^\n]+\n)*?MAXERROR \d+", first_run)
+    assert len(copies) == 2
+    assert all("IAM_ROLE 'arn:aws:iam::" in copy and "MANIFEST" in copy for copy in copies)
+    assert not re.search(r"credentials\s+'|access_key", first_run, re.IGNORECASE)
+
+
+def test_the_next_run_changes_nothing_and_skips_the_load(first_run, created):
+    before = star(created)
+    log = run_etl()
+    assert "Nothing is new" in log
+    assert "COPY staging" not in log
+    assert star(created) == before
+
+
+def test_reading_everything_again_changes_nothing(first_run, created):
+    before = star(created)
+    created.run("DELETE FROM etl_files")
+    log = run_etl()
+    assert "COPY staging_events" in log
+    assert " 0 inserted, 0 updated, " in log
+    assert not re.search(r"fact_songplays: [1-9]\d* inserted|fact_songplays: \d+ inserted, [1-9]", log)
+    assert star(created) == before
+
+
+def test_tables_are_dropped_only_when_confirmed_and_the_next_run_loads_everything(first_run, created):
+    before = star(created)
+    refused = airflow("dags", "test", "sparkify_create_tables")
+    assert refused.returncode != 0
+    assert "Nothing was dropped" in refused.stdout
+    assert star(created) == before
+    confirmed = airflow("dags", "test", "sparkify_create_tables", "-c", json.dumps({"drop_all_tables": True}))
+    assert confirmed.returncode == 0, confirmed.stdout
+    assert star(created) == {table: [] for table in STAR}
+    run_etl()
+    assert star(created) == before
+
+
+@pytest.mark.skipif(not REAL_DATA.is_dir(), reason="the public data set is not on this machine")
+def test_the_public_data_gives_its_known_figures(first_run, warehouse, s3):
+    s3.create_bucket("public-data", region_name="us-west-2")
+    for path in REAL_DATA.glob("*_data/**/*.json"):
+        s3.load_file(path, str(path.relative_to(REAL_DATA)), "public-data")
+    run_etl(
+        AIRFLOW_VAR_SPARKIFY_LOG_DATA="s3://public-data/log_data/",
+        AIRFLOW_VAR_SPARKIFY_SONG_DATA="s3://public-data/song_data/",
+    )
+    tables = ("staging_events", "staging_songs", *STAR, "etl_files", "etl_rejected_rows")
+    counts = [warehouse.get_first(f"SELECT COUNT(*) FROM {table}")[0] for table in tables]
+    assert counts == [8056, 71, 6820, 97, 71, 69, 6813, 101, 0]
+    assert star(warehouse) == {
+        table: expected
+        for table, expected in expected_star(read_events(REAL_DATA), read_songs(REAL_DATA)).items()
+        if table in STAR
+    }
