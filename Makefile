@@ -46,8 +46,9 @@ up: $(VENV)/ready ## the local S3 and the local Redshift, in the background
 down: ## stop everything that was started
 	@if [ -x $(BIN)/python ]; then $(LOCAL) down; else echo "Nothing was started."; fi
 
-clean: down ## remove all that the targets created
-	rm -rf $(VENV) .local .mypy_cache .pytest_cache .ruff_cache .hypothesis
+clean: ## stop everything, and remove all that the targets created
+	@if [ -x $(BIN)/python ]; then $(LOCAL) clean; fi
+	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 lock: $(VENV)/ready ## lock the requirements again, at their newest versions

@@ -3,6 +3,7 @@
 import argparse
 import json
 import os
+import shutil
 import sys
 import time
 from collections.abc import Sequence
@@ -12,6 +13,7 @@ from pathlib import Path
 import psycopg
 
 from local import demo, s3, stack, web
+from local.redshift import postgres
 from local.redshift.errors import SqlError
 from local.settings import (
     INPUT_BUCKET,
@@ -65,6 +67,9 @@ def airflow_environment(settings: Settings) -> dict[str, str]:
         "AIRFLOW__CORE__DAGS_FOLDER": str(REPOSITORY / "dags"),
         "AIRFLOW__CORE__PLUGINS_FOLDER": str(REPOSITORY / "plugins"),
         "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+        "AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION": "False",
+        # This password is a word of the project's names: were it masked, no COPY in a log would be whole.
+        "AIRFLOW__LOGGING__MIN_LENGTH_MASKED_SECRET": str(len(REDSHIFT_PASSWORD) + 1),
         "AIRFLOW_CONN_REDSHIFT": json.dumps(redshift),
         "AIRFLOW_CONN_AWS_DEFAULT": json.dumps(aws),
         "AIRFLOW_VAR_SPARKIFY_LOG_DATA": f"s3://{INPUT_BUCKET}/log_data/",
@@ -84,7 +89,7 @@ def _up(settings: Settings, arguments: argparse.Namespace) -> int:
         if each.address
     ]
     if "s3" in started:
-        folder = arguments.data or stack.sample_data(settings)
+        folder = stack.served_data(settings)
         sizes = [path.stat().st_size for path in s3.seed_files(folder)]
         rows.append(("data", str(folder), f"{len(sizes):,} objects, {sum(sizes):,} bytes"))
     print(_aligned(rows))
@@ -98,6 +103,13 @@ def _down(settings: Settings, _: argparse.Namespace) -> int:
     return 0
 
 
+def _clean(settings: Settings, arguments: argparse.Namespace) -> int:
+    _down(settings, arguments)
+    postgres.remove_data(settings)
+    shutil.rmtree(settings.home)
+    return 0
+
+
 def _status(settings: Settings, _: argparse.Namespace) -> int:
     states = stack.status(settings)
     print(_aligned([(each.name, each.state, each.pid or "-", each.address or "-") for each in states]))
@@ -106,7 +118,7 @@ def _status(settings: Settings, _: argparse.Namespace) -> int:
 
 def _demo(settings: Settings, arguments: argparse.Namespace) -> int:
     began = time.monotonic()
-    arguments.fresh = True
+    arguments.fresh, arguments.data = True, arguments.data or stack.sample_data(settings)
     _up(settings, arguments)
     seconds = demo.run_pipeline(settings.home / "log" / "demo.log", airflow_environment(settings))
     print()
@@ -120,7 +132,8 @@ def _web(settings: Settings, _: argparse.Namespace) -> int:
     stack.up(settings)
     stack.refuse_a_taken_port("airflow", settings.web_port, "SPARKIFY_WEB_PORT")
     stack.register(settings, "airflow")
-    return web.serve(settings.home / "log" / "airflow.log", settings.web_port, airflow_environment(settings))
+    web.serve(settings.home / "log", settings.web_port, airflow_environment(settings))
+    return 0
 
 
 def _env(settings: Settings, _: argparse.Namespace) -> int:
@@ -150,7 +163,7 @@ def _psql(settings: Settings, arguments: argparse.Namespace) -> int:
 def _serve(settings: Settings, arguments: argparse.Namespace) -> int:
     try:
         if arguments.server == "s3":
-            s3.main(settings, arguments.data or stack.sample_data(settings))
+            s3.main(settings, arguments.data or stack.served_data(settings))
         else:
             # Its SQL parser is slow to import, and no other command needs it.
             from local.redshift import server
@@ -203,7 +216,7 @@ def _add_data(parser: argparse.ArgumentParser) -> None:
         "--data",
         type=_folder,
         metavar="DIR",
-        help="what S3 holds: a folder with log_data/ and song_data/ (default: a generated sample)",
+        help="what S3 holds: a folder with log_data/ and song_data/ (default: the last, or generated data)",
     )
 
 
@@ -223,6 +236,9 @@ def _parser() -> argparse.ArgumentParser:
     commands.add_parser("web", help="run Airflow's web UI and scheduler on the stack").set_defaults(run=_web)
 
     commands.add_parser("down", help="stop everything that was started").set_defaults(run=_down)
+
+    clean = commands.add_parser("clean", help="stop everything, and remove all that the stack stored")
+    clean.set_defaults(run=_clean)
 
     status = commands.add_parser("status", help=f"show what runs; exit code {NOT_ALL_UP} unless all is up")
     status.set_defaults(run=_status)

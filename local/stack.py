@@ -91,7 +91,7 @@ def up(settings: Settings, data: Path | None = None, *, fresh: bool = False) -> 
 
     :param settings: addresses and folder of the stack
     :param data: the folder to serve as it is now, for which a running S3 is restarted; by default a running
-        S3 is left alone, and a new one serves a generated sample
+        S3 is left alone, and a new one serves what was served last, at first a generated sample
     :param fresh: whether first to stop everything and to remove the warehouse's data
     :return: the names of the servers started
     :raises LocalError: if a port is taken, or a server doesn't come up
@@ -99,6 +99,7 @@ def up(settings: Settings, data: Path | None = None, *, fresh: bool = False) -> 
     with _exclusive(settings):
         if data:
             s3.seed_files(data)  # refuses a folder without data before anything is stopped
+            _data_note(settings).write_text(str(data))
         if fresh:
             _stop(_pid_files(settings))
             postgres.remove_data(settings)
@@ -110,7 +111,7 @@ def up(settings: Settings, data: Path | None = None, *, fresh: bool = False) -> 
         started = {}
         try:
             for server in missing:
-                folder = ["--data", str(data or sample_data(settings))] if server.name == "s3" else []
+                folder = ["--data", str(served_data(settings))] if server.name == "s3" else []
                 started[server] = _start(settings, server, folder)
             for server, process in started.items():
                 _wait(server, process, _log_file(settings, server.name))
@@ -175,6 +176,12 @@ def register(settings: Settings, name: str) -> None:
         _pid_file(settings, name).write_text(f"{os.getpid()}\n")
 
 
+def served_data(settings: Settings) -> Path:
+    """Return the folder that S3 serves: the one last given to :func:`up`, else the generated sample."""
+    note = _data_note(settings)
+    return Path(note.read_text()) if note.exists() else sample_data(settings)
+
+
 def sample_data(settings: Settings) -> Path:
     """Return the folder of the generated sample data, which is written the first time."""
     folder = settings.home / "sample"
@@ -215,6 +222,10 @@ def _pid_file(settings: Settings, name: str) -> Path:
 
 def _pid_files(settings: Settings) -> list[Path]:
     return sorted(_run_folder(settings).glob("*.pid"))
+
+
+def _data_note(settings: Settings) -> Path:
+    return settings.home / "data_folder"
 
 
 def _log_file(settings: Settings, name: str) -> Path:

@@ -1,74 +1,98 @@
-"""Airflow's web UI and scheduler in the foreground of this process: the heart of ``make web``."""
+"""Airflow's web UI, scheduler, DAG processor and triggerer on this machine: the heart of ``make web``."""
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Mapping
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 from local.settings import LocalError
 
+AIRFLOW = str(Path(sys.executable).with_name("airflow"))
 START_SECONDS = 180
 LOG_LINES = 15
 
+# What `airflow standalone` runs, but without the log servers, which would listen on every network interface:
+# all parts read logs from the one folder.
+PARTS = {
+    "api-server": ["api-server"],
+    "scheduler": ["scheduler", "--skip-serve-logs"],
+    "dag-processor": ["dag-processor"],
+    "triggerer": ["triggerer", "--skip-serve-logs"],
+}
 
-def serve(log_file: Path, port: int, environment: Mapping[str, str]) -> int:
+
+def serve(log_folder: Path, port: int, environment: Mapping[str, str]) -> None:
     """
-    Run Airflow until it is interrupted or ends.
+    Run Airflow until it is interrupted, or until one of its parts ends.
 
-    :param log_file: where its log goes
+    :param log_folder: where each part's log goes, as ``airflow-<part>.log``
     :param port: TCP port of the web UI, on 127.0.0.1
     :param environment: the variables that point Airflow at the local stack
-    :return: Airflow's exit code
-    :raises LocalError: if Airflow does not come up
+    :raises LocalError: if a part does not come up, or ends
     """
     url = f"http://localhost:{port}"
-    folder = Path(sys.executable).parent
     variables = {
+        **os.environ,
+        **environment,
         "AIRFLOW__API__HOST": "127.0.0.1",
         "AIRFLOW__API__PORT": str(port),
         "AIRFLOW__API__BASE_URL": url,
         "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"{url}/execution/",
-        "AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION": "False",
-        "PATH": f"{folder}{os.pathsep}{os.environ['PATH']}",  # where it looks for its own command
     }
-    log_file.parent.mkdir(parents=True, exist_ok=True)
-    print(f"Starting Airflow; its log is {log_file}", flush=True)
-    with (
-        log_file.open("w") as log,
-        subprocess.Popen(
-            [folder / "airflow", "standalone"],
-            env=os.environ | environment | variables,
-            stdout=log,
-            stderr=log,
-        ) as airflow,
-    ):
-        try:
-            _wait(airflow, url, log_file)
-            passwords = Path(environment["AIRFLOW_HOME"], "simple_auth_manager_passwords.json.generated")
-            for user, password in json.loads(passwords.read_text()).items():
-                print(f"Airflow is up: {url}, user {user}, password {password} (Ctrl-C stops it)", flush=True)
-            return airflow.wait()
-        finally:
-            airflow.terminate()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # so that the parts end with this process
+    print(f"Starting Airflow; its logs are {log_folder}/airflow-*.log", flush=True)
+    with ExitStack() as running:
+        parts = {}
+        for part, command in {"migrate": ["db", "migrate"], **PARTS}.items():
+            log = running.enter_context((log_folder / f"airflow-{part}.log").open("w"))
+            process = subprocess.Popen([AIRFLOW, *command], env=variables, stdout=log, stderr=log)
+            if part == "migrate":
+                if process.wait():
+                    raise LocalError(_ended(log_folder, part))
+                continue
+            running.enter_context(process)
+            running.callback(process.terminate)
+            parts[part] = process
+        _wait(parts, url, log_folder)
+        passwords = Path(environment["AIRFLOW_HOME"], "simple_auth_manager_passwords.json.generated")
+        for user, password in json.loads(passwords.read_text()).items():
+            print(f"Airflow is up: {url}, user {user}, password {password} (Ctrl-C stops it)", flush=True)
+        while True:
+            _refuse_ended(parts, log_folder)
+            time.sleep(1)
 
 
-def _wait(airflow: subprocess.Popen[bytes], url: str, log_file: Path) -> None:
-    parts = ("metadatabase", "scheduler", "dag_processor", "triggerer")
+def _wait(parts: Mapping[str, subprocess.Popen[bytes]], url: str, log_folder: Path) -> None:
     deadline = time.monotonic() + START_SECONDS
-    while airflow.poll() is None and time.monotonic() < deadline:
+    while time.monotonic() < deadline:
+        _refuse_ended(parts, log_folder)
         with (
             suppress(urllib.error.URLError, ConnectionError, TimeoutError),
             urllib.request.urlopen(f"{url}/api/v2/monitor/health", timeout=5) as answer,
         ):
             health = json.load(answer)
-            if all(health[part]["status"] == "healthy" for part in parts):
+            if all(
+                health[part]["status"] == "healthy" for part in ("scheduler", "dag_processor", "triggerer")
+            ):
                 return
         time.sleep(0.5)
+    raise LocalError(f"Airflow is not healthy after {START_SECONDS} s; see {log_folder}/airflow-*.log")
+
+
+def _refuse_ended(parts: Mapping[str, subprocess.Popen[bytes]], log_folder: Path) -> None:
+    for part, process in parts.items():
+        if process.poll() is not None:
+            raise LocalError(_ended(log_folder, part))
+
+
+def _ended(log_folder: Path, part: str) -> str:
+    log_file = log_folder / f"airflow-{part}.log"
     end = "\n".join(log_file.read_text(errors="replace").splitlines()[-LOG_LINES:])
-    raise LocalError(f"Airflow did not come up. The end of {log_file}:\n{end}")
+    return f"Airflow's {part} has ended. The end of {log_file}:\n{end}"

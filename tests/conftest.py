@@ -13,9 +13,11 @@ import pytest
 
 # Airflow reads its settings when it is first imported, which is below.
 _HOME = Path(tempfile.mkdtemp(prefix="sparkify-tests-"))
+_HOME.chmod(0o755)  # where tests run as root, an unprivileged PostgreSQL reaches its data there
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """Return a TCP port that nothing listens on."""
     with socket.socket() as server:
         server.bind(("127.0.0.1", 0))
         return server.getsockname()[1]
@@ -23,8 +25,8 @@ def _free_port() -> int:
 
 os.environ |= {
     "SPARKIFY_LOCAL_DIR": str(_HOME),
-    "SPARKIFY_REDSHIFT_PORT": str(_free_port()),
-    "SPARKIFY_S3_PORT": str(_free_port()),
+    "SPARKIFY_REDSHIFT_PORT": str(free_port()),
+    "SPARKIFY_S3_PORT": str(free_port()),
 }
 
 from local.__main__ import airflow_environment  # noqa: E402

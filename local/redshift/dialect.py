@@ -427,6 +427,12 @@ def _truncate(sql: str, tokens: list[Token]) -> Translation:
     return Translation(f"TRUNCATE TABLE {relation(_after(sql, tokens, 'TABLE'))}", then=("COMMIT",))
 
 
+def _deallocate(sql: str, tokens: list[Token]) -> Translation:
+    if not re.fullmatch(r'(?is)DEALLOCATE(\s+PREPARE)?\s+(\w+|"[^"]+")', sql):
+        raise unsupported(sql)
+    return Translation(sql)
+
+
 def _after(sql: str, tokens: list[Token], noise: str) -> str:
     """Return what follows a statement's verb and, if it is there, a word that adds nothing."""
     skip = 2 if len(tokens) > 1 and tokens[1].text.upper() == noise else 1
@@ -441,5 +447,6 @@ _COMMANDS: dict[str, Callable[[str, list[Token]], Translation]] = {
     **dict.fromkeys(("ANALYZE", "ANALYSE"), _analyze),
     "LOCK": _lock,
     "EXPLAIN": _explain,
+    "DEALLOCATE": _deallocate,
 }
 _STATEMENTS = ("SELECT", "WITH", "(", "INSERT", "UPDATE", "DELETE", "CREATE", "DROP", "ALTER")

@@ -30,7 +30,6 @@ _CONFIGURATION = {
     "timezone": "UTC",
     "log_timezone": "UTC",
     "max_connections": "200",
-    "synchronous_commit": "off",  # a laptop that loses power loads its data again
     "client_connection_check_interval": "1s",  # a client that has gone must not keep its statement running
 }
 
@@ -145,7 +144,7 @@ def remove_data(settings: Settings) -> None:
 
     :param settings: where the stack keeps its files
     """
-    shutil.rmtree(_folder(settings) / "data", ignore_errors=True)
+    shutil.rmtree(_folder(settings))
 
 
 def _folder(settings: Settings) -> Path:

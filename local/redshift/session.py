@@ -92,13 +92,8 @@ class Session:
     def __init__(
         self, client: Connection, upstream: Connection, journal: Journal, name: str, s3_url: str
     ) -> None:
-        self._client, self._upstream, self._journal, self._name, self._s3_url = (
-            client,
-            upstream,
-            journal,
-            name,
-            s3_url,
-        )
+        self._client, self._upstream = client, upstream
+        self._journal, self._name, self._s3_url = journal, name, s3_url
         self._statements: dict[bytes, _Statement] = {}
         self._portals: dict[bytes, _Statement] = {}
         self._skips = False
@@ -194,7 +189,11 @@ class Session:
             case b"E":
                 statement = self._portals.get(message.body.partition(b"\0")[0], _NO_STATEMENT)
                 await self._execute(statement, message, _SHOW_ALL)
-            case b"D" | b"C":
+            case b"D":
+                await self._ask(message, _SHOW_ALL)
+            case b"C":
+                named = self._statements if message.body[:1] == b"S" else self._portals
+                named.pop(message.body[1:-1], None)
                 await self._ask(message, _SHOW_ALL)
             case b"H":
                 pass  # nothing is held back
@@ -319,11 +318,9 @@ class Session:
             f"SELECT set_config('redshift.last_copy_count', '{load.loaded}', false),"
             f" set_config('redshift.last_copy_id', '{load_id}', false)"
         )
-        await self._client.send(
-            wire.info(
-                f"Load into table '{statement.table}' completed, {load.loaded} record(s) loaded successfully."
-            )
-        )
+        name = statement.table.rpartition(".")[2].strip('"')
+        done = f"Load into table '{name}' completed, {load.loaded} record(s) loaded successfully."
+        await self._client.send(wire.info(done))
         return load.loaded
 
     async def _send_rows(self, load: copy.Load) -> SqlError | None:

@@ -8,7 +8,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -83,6 +83,16 @@ def local_stack() -> Iterator[Local]:
         local("down")
 
 
+@contextmanager
+def child(*command: str) -> Iterator[subprocess.Popen[bytes]]:
+    with subprocess.Popen(command, stdout=subprocess.PIPE, start_new_session=True) as process:
+        try:
+            yield process
+        finally:
+            with suppress(OSError):
+                os.killpg(process.pid, signal.SIGKILL)
+
+
 @pytest.fixture
 def local() -> Iterator[Local]:
     with local_stack() as made:
@@ -142,7 +152,7 @@ def test_up_with_data_serves_the_folder_as_it_is_now(local: Local) -> None:
     local.up()
     before = local.pids()
     (local.data / "song_data" / "late.json").write_text("{}")
-    assert f"{local.data}  3 objects, 6 bytes" in local("up", "--data", local.data).stdout
+    assert "3 objects, 6 bytes" in local("up", "--data", local.data).stdout
     assert local.pids()["s3"] != before["s3"]
     assert local.pids()["redshift"] == before["redshift"]
 
@@ -190,30 +200,28 @@ def test_down_stops_both_servers_and_may_be_repeated(local: Local) -> None:
 
 
 def test_down_stops_whatever_left_a_pid_file_and_its_children(local: Local) -> None:
-    with subprocess.Popen(["sh", "-c", "sleep 600 & echo ready; wait"], stdout=subprocess.PIPE) as shell:
+    with child("sh", "-c", "sleep 600 & echo ready; wait") as shell:
         assert shell.stdout
         shell.stdout.readline()
-        [child] = psutil.Process(shell.pid).children()
+        [grandchild] = psutil.Process(shell.pid).children()
         local.pid_file("airflow", shell.pid)
         assert local("down").stdout == "Stopped airflow.\n"
-    assert not child.is_running() or child.status() == psutil.STATUS_ZOMBIE
+    assert not grandchild.is_running() or grandchild.status() == psutil.STATUS_ZOMBIE
     assert local.pids() == {}
 
 
 def test_status_shows_a_registered_process_while_it_runs(local: Local) -> None:
-    with subprocess.Popen(["sleep", "600"]) as process:
+    with child("sleep", "600") as process:
         local.pid_file("airflow", process.pid)
         assert stack.status(local.settings)[2:] == [stack.Status("airflow", process.pid, "", "up")]
-        process.kill()
     assert stack.status(local.settings)[2:] == []
 
 
 def test_a_process_is_registered_once(local: Local) -> None:
-    with subprocess.Popen(["sleep", "600"]) as process:
+    with child("sleep", "600") as process:
         local.pid_file("airflow", process.pid)
         with pytest.raises(LocalError, match=f"airflow already runs .pid {process.pid}."):
             stack.register(local.settings, "airflow")
-        process.kill()
     stack.register(local.settings, "airflow")
     assert local.pids() == {"airflow": os.getpid()}
     (local.settings.home / "run" / "airflow.pid").unlink()  # else `down` would stop the tests
@@ -222,7 +230,7 @@ def test_a_process_is_registered_once(local: Local) -> None:
 def test_down_kills_a_process_that_ignores_sigterm(local: Local, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stack, "STOP_SECONDS", 0.2)
     deaf = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); print(flush=True); signal.pause()"
-    with subprocess.Popen([sys.executable, "-c", deaf], stdout=subprocess.PIPE) as process:
+    with child(sys.executable, "-c", deaf) as process:
         assert process.stdout
         process.stdout.readline()
         local.pid_file("airflow", process.pid)
@@ -231,12 +239,11 @@ def test_down_kills_a_process_that_ignores_sigterm(local: Local, monkeypatch: py
 
 
 def test_down_spares_a_process_that_has_a_dead_ones_number(local: Local) -> None:
-    with subprocess.Popen(["sleep", "600"]) as process:
+    with child("sleep", "600") as process:
         pid_file = local.pid_file("s3", process.pid)
         os.utime(pid_file, (time.time() - 3600, time.time() - 3600))
         assert local("down").stdout == "Nothing was running.\n"
         assert process.poll() is None
-        process.kill()
     assert not pid_file.exists()
 
 
@@ -278,9 +285,9 @@ def test_without_psql_the_message_has_the_address(local: Local) -> None:
 def test_web_refuses_a_taken_port(local: Local) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
-        web = local("web", AIRFLOW__API__PORT=port)
+        web = local("web", SPARKIFY_WEB_PORT=port)
     assert web.returncode == 1
-    assert re.match(f"error: Port {port}.*AIRFLOW__API__PORT", web.stderr)
+    assert re.match(f"error: Port {port}.*SPARKIFY_WEB_PORT", web.stderr)
 
 
 def test_a_report_without_a_warehouse_says_what_to_run(local: Local) -> None:

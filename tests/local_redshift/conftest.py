@@ -77,6 +77,17 @@ def address(server: Server) -> dict[str, Any]:
 
 
 @pytest.fixture
+def warehouse(address: dict[str, Any]) -> Iterator[psycopg.Connection]:
+    """A connection in autocommit whose search path begins with a schema of this test's own."""
+    with psycopg.connect(**address, dbname=REDSHIFT_DATABASE, autocommit=True) as connection:
+        connection.execute("SET statement_timeout TO 20000")
+        connection.execute("CREATE SCHEMA test")
+        connection.execute("SET search_path TO test, public")
+        yield connection
+        connection.execute("DROP SCHEMA test CASCADE")
+
+
+@pytest.fixture
 def connect(address: dict[str, Any]) -> Iterator[Connect]:
     """Connects with psycopg, in autocommit unless told otherwise; closes at the end of the test."""
     connections: list[psycopg.Connection] = []
@@ -89,14 +100,3 @@ def connect(address: dict[str, Any]) -> Iterator[Connect]:
     yield connect
     for connection in connections:
         connection.close()
-
-
-@pytest.fixture
-def warehouse(connect: Connect) -> Iterator[psycopg.Connection]:
-    """A connection in autocommit whose search path begins with a schema of this test's own."""
-    connection = connect()
-    connection.execute("CREATE SCHEMA test")
-    connection.execute("SET search_path TO test, public")
-    yield connection
-    connection.rollback()
-    connection.execute("DROP SCHEMA test CASCADE")

@@ -1,5 +1,6 @@
 from datetime import datetime
 from types import SimpleNamespace
+from typing import Any
 
 from sparkify.files import S3Object
 from sparkify.ledger import ledger_lines
@@ -19,7 +20,8 @@ def record(s3, *results):
         iam_role="arn:aws:iam::123456789012:role/copy",
         region="us-west-2",
     )
-    return operator.execute({"ti": SimpleNamespace(xcom_pull=lambda task_ids: results)})
+    context: Any = {"ti": SimpleNamespace(xcom_pull=lambda task_ids: results)}
+    return operator.execute(context)
 
 
 def staged(s3, files):

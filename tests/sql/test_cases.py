@@ -9,6 +9,7 @@ loading task if it isn't ``load_<table>``. Times are UTC.
 from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -17,7 +18,7 @@ from airflow.dag_processing.dagbag import DagBag
 from tests.conftest import REPOSITORY
 
 CASES = sorted(Path(__file__).parent.glob("*/*/case.yaml"))
-DEFAULTS = {
+DEFAULTS: dict[str, dict[str, Any]] = {
     "staging_events": {"sessionid": 1, "ts": datetime(2018, 11, 1)},
     "fact_songplays": {
         "songplay_id": "x",

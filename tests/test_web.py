@@ -1,0 +1,67 @@
+"""``python -m local web``: Airflow as a user starts it, driven over its REST API."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+import urllib.request
+
+import psutil
+import pytest
+
+from tests.conftest import REPOSITORY, free_port
+
+
+def request(url, token=None, body=None):
+    headers = {"Content-Type": "application/json"} | ({"Authorization": f"Bearer {token}"} if token else {})
+    data = None if body is None else json.dumps(body).encode()
+    with urllib.request.urlopen(urllib.request.Request(url, data, headers), timeout=30) as answer:
+        return json.load(answer)
+
+
+@pytest.fixture
+def web(stack):
+    """The process, its address, and an API token of the user it names."""
+    command = [sys.executable, "-m", "local", "web"]
+    environment = os.environ | {"SPARKIFY_WEB_PORT": str(free_port())}
+    with subprocess.Popen(
+        command, cwd=REPOSITORY, env=environment, stdout=subprocess.PIPE, text=True
+    ) as process:
+        lines = (process.stdout.readline() for _ in range(2))
+        up = re.search(r"up: (\S+), user (\S+), password (\S+)", "".join(lines))
+        login = {"username": up[2], "password": up[3]}
+        yield process, up[1], request(f"{up[1]}/auth/token", body=login)["access_token"]
+        process.terminate()
+
+
+def test_a_scheduled_and_a_triggered_run_end_green_and_nothing_listens_beyond_this_machine(web, warehouse):
+    process, url, token = web
+    runs = f"{url}/api/v2/dags/sparkify_etl/dagRuns"
+    request(runs, token, {"logical_date": None})
+    deadline, states = time.monotonic() + 120, {}
+    while set(states.values()) != {"success"} or set(states) < {"manual", "scheduled"}:
+        assert time.monotonic() < deadline, states
+        assert "failed" not in states.values()
+        time.sleep(1)
+        states = {run["run_type"]: run["state"] for run in request(runs, token)["dag_runs"]}
+    assert warehouse.get_first("SELECT COUNT(*) FROM fact_songplays")[0] > 6000
+    family = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
+    listening = {
+        connection.laddr.ip
+        for member in family
+        for connection in member.net_connections("inet")
+        if connection.status == psutil.CONN_LISTEN
+    }
+    assert listening == {"127.0.0.1"}
+
+
+def test_stopping_it_stops_every_part(web):
+    process, *_ = web
+    parts = psutil.Process(process.pid).children(recursive=True)
+    assert len(parts) >= 4
+    process.terminate()
+    process.wait(timeout=30)
+    _, alive = psutil.wait_procs(parts, timeout=30)
+    assert alive == []
