@@ -225,7 +225,7 @@ def test_what_redshift_lacks_is_refused_by_name(sql: str, name: str) -> None:
 
 @pytest.mark.parametrize("sql", ["SELECT a tag FROM t", "CREATE TABLE t (open INT)", "SELECT 1 AS snapshot"])
 def test_a_reserved_word_is_no_name_unless_quoted(sql: str) -> None:
-    with pytest.raises(SqlError, match='syntax error at or near "(tag|open|snapshot)"'):
+    with pytest.raises(SqlError, match=r'syntax error at or near "(tag|open|snapshot)"'):
         dialect.translate(sql)
 
 
