@@ -25,6 +25,7 @@ from sparkify.operators import (
     RecordFilesOperator,
     StageToRedshiftOperator,
 )
+from sparkify.retries import TransientErrorRetryPolicy
 from sparkify.tables import TABLES
 
 PREFIXES = {
@@ -87,7 +88,12 @@ STAR_CHECKS = (
     start_date=datetime(2018, 11, 1),
     catchup=False,
     max_active_runs=1,
-    default_args={"owner": "data-eng", "retries": 3, "retry_delay": timedelta(minutes=5)},
+    default_args={
+        "owner": "data-eng",
+        "retries": 3,
+        "retry_delay": timedelta(minutes=5),
+        "retry_policy": TransientErrorRetryPolicy(),
+    },
     template_searchpath=str(Path(__file__).parents[1] / "include" / "sql"),
     doc_md=__doc__,
     tags=["sparkify"],

@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from tests.conftest import REPOSITORY, rows
 from tests.expected_star import REAL_DATA, expected_star, read_events, read_songs
 
 STAR = ("fact_songplays", "dim_users", "dim_songs", "dim_artists", "dim_time")
+ANALYTICS = REPOSITORY / "include" / "sql" / "analytics"
 AIRFLOW = str(Path(sys.executable).with_name("airflow"))
 
 
@@ -70,6 +72,22 @@ def test_the_copy_in_the_log_is_complete_and_holds_no_credential(first_run):
     assert len(copies) == 2
     assert all("IAM_ROLE 'arn:aws:iam::" in copy and "MANIFEST" in copy for copy in copies)
     assert not re.search(r"credentials\s+'|access_key", first_run, re.IGNORECASE)
+
+
+@pytest.mark.parametrize("path", sorted(ANALYTICS.glob("*.sql")), ids=lambda path: path.stem)
+def test_every_question_has_an_answer(first_run, created, path):
+    assert rows(created, path.read_text())
+
+
+def test_the_top_songs_are_those_that_the_files_count(first_run, created, stack):
+    plays = Counter(
+        (event["song"], event["artist"])
+        for event in read_events(stack.home / "sample")
+        if event["page"] == "NextSong" and event["userId"]
+    )
+    top = rows(created, (ANALYTICS / "top_songs.sql").read_text())
+    assert [count for _, _, count, _ in top] == [count for _, count in plays.most_common(10)]
+    assert all(plays[title, artist] == count for title, artist, count, _ in top)
 
 
 def test_the_next_run_changes_nothing_and_skips_the_load(first_run, created):

@@ -29,10 +29,11 @@ def web(stack):
     with subprocess.Popen(
         command, cwd=REPOSITORY, env=environment, stdout=subprocess.PIPE, text=True
     ) as process:
-        lines = (process.stdout.readline() for _ in range(2))
-        up = re.search(r"up: (\S+), user (\S+), password (\S+)", "".join(lines))
-        login = {"username": up[2], "password": up[3]}
-        yield process, up[1], request(f"{up[1]}/auth/token", body=login)["access_token"]
+        assert process.stdout
+        lines = [process.stdout.readline() for _ in range(2)]
+        url, user, password = re.findall(r"up: (\S+), user (\S+), password (\S+)", "".join(lines))[0]
+        login = {"username": user, "password": password}
+        yield process, url, request(f"{url}/auth/token", body=login)["access_token"]
         process.terminate()
 
 
@@ -40,7 +41,8 @@ def test_a_scheduled_and_a_triggered_run_end_green_and_nothing_listens_beyond_th
     process, url, token = web
     runs = f"{url}/api/v2/dags/sparkify_etl/dagRuns"
     request(runs, token, {"logical_date": None})
-    deadline, states = time.monotonic() + 120, {}
+    deadline = time.monotonic() + 120
+    states: dict[str, str] = {}
     while set(states.values()) != {"success"} or set(states) < {"manual", "scheduled"}:
         assert time.monotonic() < deadline, states
         assert "failed" not in states.values()

@@ -82,5 +82,5 @@ def not_empty(table: str) -> Check:
     """
     return Check(
         f"{table}: has rows",
-        f"SELECT 'no row' AS problem WHERE NOT EXISTS (SELECT 1 FROM {identifier(table)})",
+        f"SELECT COUNT(*) AS row_count FROM {identifier(table)} HAVING COUNT(*) = 0",
     )

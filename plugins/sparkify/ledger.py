@@ -28,14 +28,14 @@ def any_new_objects(prefixes: Mapping[str, str], conn_id: str, aws_conn_id: str)
     :param aws_conn_id: the AWS connection that lists the prefixes
     :raises SourceError: if a prefix does not exist or may not be listed
     """
-    s3 = S3Hook(aws_conn_id=aws_conn_id)
     new = 0
-    for dataset, prefix in prefixes.items():
-        listing = list_prefix(s3, prefix)
-        with explained("Reading the ledger", conn_id):
-            found = len(new_objects(BaseHook.get_hook(conn_id), dataset, listing.objects))
-        log.info("%s: %d of %d objects are new", prefix, found, len(listing.objects))
-        new += found
+    with explained("Finding new files", conn_id):
+        s3, hook = S3Hook(aws_conn_id=aws_conn_id), BaseHook.get_hook(conn_id)
+        for dataset, prefix in prefixes.items():
+            listing = list_prefix(s3, prefix)
+            found = len(new_objects(hook, dataset, listing.objects))
+            log.info("%s: %d of %d objects are new", prefix, found, len(listing.objects))
+            new += found
     if not new:
         log.info("Nothing is new: the load is skipped")
     return new > 0
@@ -76,7 +76,7 @@ def ledger_lines(dataset: str, objects: Iterable[S3Object], run_id: str, loaded_
                 "s3_key": item.key,
                 "etag": item.etag,
                 "size_bytes": item.size,
-                "last_modified": item.last_modified.isoformat(" "),
+                "last_modified": item.last_modified.isoformat(" ", "seconds"),
                 "run_id": run_id,
                 "loaded_at": loaded_at,
             }

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from sparkify.files import split_url
+from sparkify.files import SourceError, split_url
 
 if TYPE_CHECKING:
     from airflow.providers.common.sql.hooks.sql import DbApiHook
@@ -153,17 +153,20 @@ def insert_rows(hook: "DbApiHook", table: str, columns: Sequence[str], rows: Seq
 @contextmanager
 def explained(doing: str, conn_id: str | None) -> Iterator[None]:
     """
-    Log one plain line before a database error goes on its way.
+    Log one plain line before an error of the warehouse, of the source or of a setting goes on its way.
 
     :param doing: what failed, to begin the line with
     :param conn_id: the warehouse's connection
     """
     try:
         yield
+    except (SourceError, ValueError) as error:
+        log.error("%s failed: %s", doing, error)
+        raise
     except Exception as error:
         if not is_database_error(error):
             raise
-        unreachable = type(error).__name__ in ("InterfaceError", "OperationalError")
+        unreachable = sqlstate(error) is None
         log.error(
             "%s failed on connection '%s': %s%s",
             doing,
@@ -198,3 +201,14 @@ def error_message(error: Exception) -> str:
         fields = error.args[0]
         return ". ".join(str(fields[name]) for name in ("M", "D", "H") if fields.get(name))
     return ": ".join(str(arg).strip() for arg in error.args)
+
+
+def sqlstate(error: BaseException) -> str | None:
+    """
+    Return the SQLSTATE of a database error, None if it comes from the driver and not from the server.
+
+    :param error: of psycopg2, psycopg, or redshift_connector, which raises the server's fields as a dict
+    """
+    if error.args and isinstance(error.args[0], dict):
+        return error.args[0].get("C")
+    return getattr(error, "sqlstate", None) or getattr(error, "pgcode", None)

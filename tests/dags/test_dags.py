@@ -2,6 +2,7 @@ import socket
 
 import jinja2
 import pytest
+import sqlalchemy
 from airflow.dag_processing.dagbag import DagBag
 
 from tests.conftest import REPOSITORY
@@ -17,11 +18,12 @@ def test_both_dags_import_without_errors(dagbag):
     assert set(dagbag.dags) == {"sparkify_etl", "sparkify_create_tables"}
 
 
-def test_parsing_opens_no_connection(monkeypatch):
-    def refuse(self, address):
-        raise AssertionError(f"parsing connected to {address}")
+def test_parsing_opens_no_connection_and_no_database(monkeypatch):
+    def refuse(self, *address):
+        raise AssertionError(f"parsing connected to {address or self}")
 
     monkeypatch.setattr(socket.socket, "connect", refuse)
+    monkeypatch.setattr(sqlalchemy.Engine, "connect", refuse)
     assert DagBag(dag_folder=str(REPOSITORY / "dags")).import_errors == {}
 
 

@@ -98,8 +98,8 @@ class StageToRedshiftOperator(BaseSQLOperator):
         run_id = context["run_id"]
         folder = run_folder(self.work_prefix, self.dag_id, run_id)
         s3 = S3Hook(aws_conn_id=self.aws_conn_id)
-        listing = list_prefix(s3, self.prefix)
         with explained(f"Staging {self.table}", self.conn_id):
+            listing = list_prefix(s3, self.prefix)
             new = new_objects(self.get_db_hook(), self.table, listing.objects)
             self.log.info(
                 "%s: %d of %d objects are new, %d other objects were passed over",
