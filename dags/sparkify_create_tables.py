@@ -12,6 +12,7 @@ from airflow.providers.common.sql.operators.sql import SQLExecuteQueryOperator
 from airflow.sdk import Param, dag, get_current_context, task
 from airflow.sdk.exceptions import AirflowFailException
 
+from sparkify.state import WAREHOUSE, forget
 from sparkify.tables import TABLES
 
 
@@ -34,12 +35,14 @@ from sparkify.tables import TABLES
     tags=["sparkify"],
 )
 def sparkify_create_tables():
-    @task
+    @task(inlets=[WAREHOUSE])
     def confirm():
-        if not get_current_context()["params"]["drop_all_tables"]:
+        context = get_current_context()
+        if not context["params"]["drop_all_tables"]:
             raise AirflowFailException(
                 "Nothing was dropped: trigger the DAG again with 'Drop all tables' ticked"
             )
+        forget(context)
 
     recreate_tables = SQLExecuteQueryOperator(
         task_id="recreate_tables",

@@ -14,10 +14,10 @@ from pathlib import Path
 
 from airflow.providers.common.sql.operators.sql import SQLExecuteQueryOperator
 from airflow.providers.standard.operators.python import ShortCircuitOperator
-from airflow.sdk import chain, dag
+from airflow.sdk import Param, chain, dag
 
 from sparkify.checks import Check, not_empty, not_null, references, unique
-from sparkify.ledger import any_new_objects
+from sparkify.new_files import anything_to_load
 from sparkify.operators import (
     DataQualityOperator,
     LoadDimensionOperator,
@@ -26,6 +26,7 @@ from sparkify.operators import (
     StageToRedshiftOperator,
 )
 from sparkify.retries import TransientErrorRetryPolicy
+from sparkify.state import WAREHOUSE
 from sparkify.tables import TABLES
 
 PREFIXES = {
@@ -43,7 +44,11 @@ STAGE = {
     "max_rejected_rows": "{{ var.value.get('sparkify_max_rejected_rows', 100) }}",
 }
 
-DIMENSIONS = {"dim_users": "user_id", "dim_songs": "song_id", "dim_artists": "artist_id"}
+DIMENSIONS = (
+    ("dim_users", "user_id", "staging_events"),
+    ("dim_songs", "song_id", "staging_songs"),
+    ("dim_artists", "artist_id", "staging_songs"),
+)
 
 STAGING_CHECKS = (
     Check(
@@ -63,24 +68,52 @@ STAGING_CHECKS = (
         severity="warn",
     ),
 )
+# What this run has loaded: checking more would cost more with every hour.
+PLAYS = "{{ loaded_plays(ti) }}"
+TIMES = "{{ loaded_times(ti) }}"
 STAR_CHECKS = (
-    *(not_empty(table) for table in ("fact_songplays", "dim_users", "dim_time")),
-    unique("fact_songplays", "songplay_id"),
+    *(not_empty(table) for table in ("dim_users", "dim_songs", "dim_artists")),
     unique("dim_users", "user_id"),
     unique("dim_songs", "song_id"),
     unique("dim_artists", "artist_id"),
-    unique("dim_time", "start_time"),
-    unique("etl_files", "dataset", "s3_key", "etag"),
-    not_null("fact_songplays", "songplay_id", "start_time", "user_id", "session_id", "item_in_session"),
     not_null("dim_users", "level"),
-    references("fact_songplays", "user_id", to="dim_users"),
-    references("fact_songplays", "song_id", to="dim_songs"),
-    references("fact_songplays", "artist_id", to="dim_artists"),
-    references("fact_songplays", "start_time", to="dim_time"),
+    unique("fact_songplays", "songplay_id", where=PLAYS),
+    unique("dim_time", "start_time", where=TIMES),
+    unique("etl_files", "dataset", "s3_key", "etag", where="last_modified >= DATEADD(DAY, -8, SYSDATE)"),
+    not_null("fact_songplays", "songplay_id", "start_time", "user_id", where=PLAYS),
+    references("fact_songplays", "user_id", to="dim_users", where=PLAYS),
+    references("fact_songplays", "song_id", to="dim_songs", where=PLAYS),
+    references("fact_songplays", "artist_id", to="dim_artists", where=PLAYS),
+    references("fact_songplays", "start_time", to="dim_time", where=PLAYS, to_where=TIMES),
     Check(
-        "fact_songplays: every song is known", "SELECT * FROM fact_songplays WHERE song_id IS NULL", "warn"
+        "fact_songplays: every staged play of a user is there",
+        "SELECT staged.* FROM staging_events AS staged"
+        f" LEFT JOIN (SELECT session_id, item_in_session FROM fact_songplays WHERE {PLAYS}) AS loaded"
+        " ON staged.sessionid = loaded.session_id AND staged.iteminsession = loaded.item_in_session"
+        " WHERE staged.page = 'NextSong' AND staged.userid <> '' AND loaded.session_id IS NULL",
+    ),
+    Check(
+        "etl_rejected_rows: every staged play without a user is there",
+        "SELECT COUNT(*) AS plays FROM (SELECT DISTINCT sessionid, iteminsession, userid FROM staging_events"
+        " WHERE page = 'NextSong' AND (userid IS NULL OR userid = '')) AS userless"
+        " HAVING COUNT(*) <> {{ ti.xcom_pull(task_ids='load_fact_songplays')['rejected'] }}",
+    ),
+    Check(
+        "fact_songplays: every song is known",
+        f"SELECT * FROM fact_songplays WHERE song_id IS NULL AND {PLAYS}",
+        severity="warn",
     ),
 )
+
+
+def loaded_plays(ti):
+    """Return a condition that holds for every play that this run has loaded."""
+    return ti.xcom_pull(task_ids="load_fact_songplays")["within"]
+
+
+def loaded_times(ti):
+    """Return a condition that holds for the time of every such play."""
+    return ti.xcom_pull(task_ids="load_dim_time")["within"]
 
 
 @dag(
@@ -94,6 +127,42 @@ STAR_CHECKS = (
         "retry_delay": timedelta(minutes=5),
         "retry_policy": TransientErrorRetryPolicy(),
     },
+    params={
+        "check_ledger": Param(
+            False,
+            type="boolean",
+            title="Check the ledger",
+            description="Ask the warehouse which files it has, even if S3 looks as the last run left it.",
+        ),
+        "reload_prefix": Param(
+            None,
+            type=["null", "string"],
+            pattern="^s3://[^'\\\\]+$",
+            title="Reload files below",
+            description="Load all files whose address begins so again, such as s3://bucket/log_data/2018/11/.",
+        ),
+        "replace_from": Param(
+            None,
+            type=["null", "string"],
+            format="date-time",
+            title="Replace plays from",
+            description="Delete the plays from this time on before loading; for files that lost lines.",
+        ),
+        "replace_to": Param(
+            None,
+            type=["null", "string"],
+            format="date-time",
+            title="Replace plays to",
+            description="… up to and without this time. The files to reload must hold all plays in between.",
+        ),
+        "dry_run": Param(
+            False,
+            type="boolean",
+            title="Dry run",
+            description="Only show, in the log of find_new_files, what would be loaded.",
+        ),
+    },
+    user_defined_macros={"loaded_plays": loaded_plays, "loaded_times": loaded_times},
     template_searchpath=str(Path(__file__).parents[1] / "include" / "sql"),
     doc_md=__doc__,
     tags=["sparkify"],
@@ -101,8 +170,9 @@ STAR_CHECKS = (
 def sparkify_etl():
     find_new_files = ShortCircuitOperator(
         task_id="find_new_files",
-        python_callable=any_new_objects,
+        python_callable=anything_to_load,
         op_kwargs={"prefixes": PREFIXES, "conn_id": "redshift", "aws_conn_id": "aws_default"},
+        inlets=[WAREHOUSE],
     )
     create_tables = SQLExecuteQueryOperator(
         task_id="create_tables", conn_id="redshift", sql=[f"ddl/{table}.sql" for table in TABLES]
@@ -121,24 +191,38 @@ def sparkify_etl():
         task_id="check_staging", checks=STAGING_CHECKS, retry_on_failure=False
     )
     load_dimensions = [
-        LoadDimensionOperator(task_id=f"load_{table}", table=table, key=[key], sql=f"transform/{table}.sql")
-        for table, key in DIMENSIONS.items()
+        LoadDimensionOperator(
+            task_id=f"load_{table}", table=table, key=[key], sql=f"transform/{table}.sql", reads=[staging]
+        )
+        for table, key, staging in DIMENSIONS
     ]
     load_fact_songplays = LoadFactOperator(
         task_id="load_fact_songplays",
         table="fact_songplays",
         key=["songplay_id"],
         sql="transform/fact_songplays.sql",
+        within="session_id",
         rejected_sql="transform/etl_rejected_rows.sql",
+        replace_from="{{ params.replace_from or '' }}",
+        replace_to="{{ params.replace_to or '' }}",
+        dependents={"dim_time": "start_time"},
+        reads=["staging_events"],
     )
     load_dim_time = LoadDimensionOperator(
-        task_id="load_dim_time", table="dim_time", key=["start_time"], sql="transform/dim_time.sql"
+        task_id="load_dim_time",
+        table="dim_time",
+        key=["start_time"],
+        sql="transform/dim_time.sql",
+        within="start_time",
+        reads=["staging_events"],
     )
     relink_songplays = LoadFactOperator(
         task_id="relink_songplays",
         table="fact_songplays",
         key=["songplay_id"],
         sql="transform/fact_songplays_relinked.sql",
+        within="session_id",
+        reads=["staging_songs"],
     )
     check_star = DataQualityOperator(task_id="check_star", checks=STAR_CHECKS, retry_on_failure=False)
     record_files = RecordFilesOperator(

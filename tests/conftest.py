@@ -6,8 +6,11 @@ import socket
 import subprocess
 import sys
 import tempfile
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -27,6 +30,7 @@ os.environ |= {
     "SPARKIFY_LOCAL_DIR": str(_HOME),
     "SPARKIFY_REDSHIFT_PORT": str(free_port()),
     "SPARKIFY_S3_PORT": str(free_port()),
+    "LOCAL_REDSHIFT_FAULTS": str(_HOME / "fault"),
 }
 
 from local.__main__ import airflow_environment  # noqa: E402
@@ -77,6 +81,19 @@ def warehouse(created: RedshiftSQLHook) -> RedshiftSQLHook:
 def rows(hook: DbApiHook, sql: str) -> list[tuple]:
     """Return a query's rows as tuples, whatever the driver makes of them."""
     return [tuple(row) for row in hook.get_records(sql)]
+
+
+def context(**changes: Any) -> Any:
+    """Return what the operators use of a task's context: a run without parameters, the first of all."""
+    params = {"check_ledger": False, "reload_prefix": None, "replace_from": None, "replace_to": None}
+    store: dict[str, Any] = {}
+    accessor = SimpleNamespace(get=store.get, set=store.__setitem__, delete=lambda key: store.pop(key, None))
+    return {
+        "run_id": "run 1",
+        "params": {**params, "dry_run": False, **changes.pop("params", {})},
+        "asset_state_store": defaultdict(lambda: accessor),
+        **changes,
+    }
 
 
 @pytest.fixture

@@ -2,9 +2,11 @@
 
 import logging
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from sparkify.files import SourceError, split_url
 
@@ -12,6 +14,8 @@ if TYPE_CHECKING:
     from airflow.providers.common.sql.hooks.sql import DbApiHook
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 DRIVERS = ("psycopg", "psycopg2", "redshift_connector")
 
@@ -43,6 +47,17 @@ def literal(text: str) -> str:
     if re.search(r"['\\\\]", text):
         raise ValueError(f"{text!r} has a quote or a backslash and may not stand in a statement")
     return f"'{text}'"
+
+
+def utc(text: str) -> datetime:
+    """
+    Return a moment as the warehouse keeps it: UTC, without zone.
+
+    :param text: ISO 8601, in UTC unless it names a zone
+    :raises ValueError: if it is anything else
+    """
+    moment = datetime.fromisoformat(text)
+    return moment.astimezone(UTC).replace(tzinfo=None) if moment.tzinfo else moment
 
 
 def copy_json(
@@ -86,49 +101,132 @@ def copy_json(
     )
 
 
-def replace_changed_rows(table: str, key: Sequence[str], sql: str) -> list[str]:
+@dataclass(frozen=True)
+class Result:
     """
-    Return the statements that make a table agree with a SELECT, for every key that the SELECT yields.
+    What one statement answered.
 
-    Rows that are already there as they should be are not touched, so that repeating a load writes nothing.
-    To be run in one transaction: DELETE and INSERT, since Redshift's TRUNCATE commits
+    :param rows: the rows of a query
+    :param row_count: how many rows the statement changed
+    """
+
+    rows: list[Any]
+    row_count: int
+
+
+#: Statements of one transaction, each of which is sent its :class:`Result` before the next is asked for.
+Transaction = Generator[str, Result, T]
+
+
+def run_in_transaction(hook: "DbApiHook", transaction: Transaction[T]) -> T:
+    """
+    Run a transaction's statements on one connection, with one commit after the last.
+
+    :param hook: the warehouse's hook
+    :param transaction: its statements, one each, as Redshift takes only one per call
+    :return: what the generator returns
+    """
+    results: list[Result] = []
+    returned: list[T] = []
+
+    def statements() -> Iterator[str]:
+        try:
+            statement = next(transaction)
+            while True:
+                yield statement
+                statement = transaction.send(results[-1])
+        except StopIteration as end:
+            returned.append(end.value)
+
+    def keep(cursor: Any) -> None:
+        results.append(Result(list(cursor.fetchall()) if cursor.description else [], cursor.rowcount))
+
+    hook.run(statements(), autocommit=False, handler=keep)
+    return returned[0]
+
+
+@dataclass(frozen=True)
+class Replaced:
+    """
+    What a load did to its table.
+
+    :param inserted: rows whose key was not there
+    :param updated: rows that replaced one of another content
+    :param unchanged: rows that were there already
+    :param within: a condition that holds for every row of the batch
+    """
+
+    inserted: int = 0
+    updated: int = 0
+    unchanged: int = 0
+    within: str = "1 = 0"
+
+
+def replace_changed_rows(
+    table: str, key: Sequence[str], sql: str, within: str | None = None
+) -> Transaction[Replaced]:
+    """
+    Make a table agree with a SELECT, for every key that the SELECT yields.
+
+    Rows that are there already as they should be are not touched, so repeating a load writes nothing. The
+    rows that were replaced stay in the temporary table ``<table>_replaced``, for the rest of the transaction.
+    DELETE and INSERT, since Redshift's TRUNCATE commits
     (https://docs.aws.amazon.com/redshift/latest/dg/r_TRUNCATE.html).
 
     :param table: the table to change
     :param key: the columns that identify a row
     :param sql: a SELECT of the final rows, with the table's columns in the table's order
-    :return: six statements; the row counts of the third, fifth and sixth are the rows that the SELECT
-        yielded (see :class:`Replaced`), that were deleted and that were inserted
+    :param within: for a large table, a column that is the same for all rows of one key: only the range of it
+        that the batch has is looked at, which zone maps find
+        (https://docs.aws.amazon.com/redshift/latest/dg/t_Sorting_data.html)
     """
     table = identifier(table)
-    name = table.rpartition(".")[2]
-    batch, changes = f"{name}_batch", f"{name}_changes"
+    batch, changes, replaced = (
+        f"{table.rpartition('.')[2]}_{what}" for what in ("batch", "changes", "replaced")
+    )
+    yield f"CREATE TEMP TABLE {replaced} (LIKE {table})"
+    yield f"CREATE TEMP TABLE {batch} (LIKE {table})"
+    yield f"INSERT INTO {batch}\n{sql}"
+    column = identifier(within or key[0])
+    ((selected, low, high),) = (
+        yield f"SELECT COUNT(*) AS row_count, MIN({column}) AS low, MAX({column}) AS high FROM {batch}"
+    ).rows
+    if not selected:
+        return Replaced()
+    bounds = f"{column} BETWEEN {constant(low)} AND {constant(high)}" if within else "1 = 1"
 
     def same_key(other: str) -> str:
-        return " AND ".join(f"{table}.{identifier(column)} = {other}.{column}" for column in key)
+        equal = [f"{table}.{identifier(name)} = {other}.{name}" for name in key]
+        return " AND ".join([*equal, *([f"{table}.{bounds}"] if within else [])])
 
-    return [
-        f"CREATE TEMP TABLE {batch} (LIKE {table})",
-        f"CREATE TEMP TABLE {changes} (LIKE {table})",
-        f"INSERT INTO {batch}\n{sql}",
+    yield f"CREATE TEMP TABLE {changes} (LIKE {table})"
+    changed = yield (
         f"INSERT INTO {changes}\n"
         f"SELECT * FROM {batch}\n"
         f"EXCEPT\n"
-        f"SELECT {table}.* FROM {table} INNER JOIN {batch} ON {same_key(batch)}",
-        f"DELETE FROM {table} USING {changes} WHERE {same_key(changes)}",
-        f"INSERT INTO {table} SELECT * FROM {changes}",
-    ]
+        f"SELECT {table}.* FROM {table} INNER JOIN {batch} ON {same_key(batch)}"
+    )
+    updated = 0
+    if changed.row_count:
+        old_rows = yield (
+            f"INSERT INTO {replaced}\n"
+            f"SELECT {table}.* FROM {table} INNER JOIN {changes} ON {same_key(changes)}"
+        )
+        updated = old_rows.row_count
+        if updated:
+            yield f"DELETE FROM {table} USING {changes} WHERE {same_key(changes)}"
+        yield f"INSERT INTO {table} SELECT * FROM {changes}"
+    return Replaced(changed.row_count - updated, updated, selected - changed.row_count, bounds)
 
 
-def run_in_transaction(hook: "DbApiHook", statements: Sequence[str]) -> list[int]:
+def constant(value: object) -> str:
     """
-    Run statements on one connection, with one commit after the last.
+    Return a value that a query yielded as a constant of SQL.
 
-    :param hook: the warehouse's hook
-    :param statements: one statement each, as Redshift takes only one per call
-    :return: the row count of each statement, as the driver reports it
+    :param value: a whole number, a timestamp or a text
+    :raises ValueError: if it is a text that may not stand in a statement
     """
-    return list(hook.run(list(statements), autocommit=False, handler=lambda cursor: cursor.rowcount) or ())
+    return str(value) if isinstance(value, int) else literal(str(value))
 
 
 def insert_rows(hook: "DbApiHook", table: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:

@@ -2,5 +2,5 @@
 
 STAGING = ("staging_events", "staging_songs")
 STAR = ("fact_songplays", "dim_users", "dim_songs", "dim_artists", "dim_time")
-BOOKKEEPING = ("etl_files", "etl_rejected_rows", "etl_quality_results")
+BOOKKEEPING = ("etl_files", "etl_batches", "etl_rejected_rows", "etl_quality_results")
 TABLES = (*STAGING, *STAR, *BOOKKEEPING)

@@ -1,11 +1,14 @@
 import socket
+from types import SimpleNamespace
 
 import jinja2
 import pytest
 import sqlalchemy
 from airflow.dag_processing.dagbag import DagBag
 
-from tests.conftest import REPOSITORY
+from tests.conftest import REPOSITORY, context
+
+TASK_INSTANCE = SimpleNamespace(xcom_pull=lambda task_ids: {"within": "1 = 1", "rejected": 0})
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +71,7 @@ def test_every_template_renders(dagbag, dag_id, monkeypatch):
     }
     dag.template_undefined = jinja2.StrictUndefined
     for task in dag.tasks:
-        task.render_template_fields({"run_id": "manual__1", "var": {"value": variables}, "params": {}})
+        task.render_template_fields(context(ti=TASK_INSTANCE, var={"value": variables}))
         for field in ("sql", "rejected_sql", "prefix", "iam_role"):
             rendered = getattr(task, field, None)
             assert "{{" not in str(rendered)
@@ -79,4 +82,4 @@ def test_recreating_drops_and_creates_every_table(dagbag):
     dag = dagbag.dags["sparkify_create_tables"]
     assert dag.schedule is None
     assert dag.task_dict["confirm"].downstream_task_ids == {"recreate_tables"}
-    assert len(dag.task_dict["recreate_tables"].sql) == 2 * 10
+    assert len(dag.task_dict["recreate_tables"].sql) == 2 * 11

@@ -1,7 +1,7 @@
 import pytest
 
 from sparkify.operators import LoadFactOperator
-from tests.conftest import rows
+from tests.conftest import context, rows
 
 REJECTED = """
 SELECT 'events' AS dataset, NULL, NULL, 'user_id', 'no user', NULL, 'session 7', '{run}' AS run_id, SYSDATE
@@ -21,25 +21,25 @@ def load(sql, **changes):
 
 def test_a_batch_loaded_twice_is_there_once(events):
     for expected in ({"inserted": 2, "unchanged": 0}, {"inserted": 0, "unchanged": 2}):
-        counts = load("SELECT 1, 'play' UNION ALL SELECT 2, 'play'").execute({"run_id": "1"})
-        assert counts == {"updated": 0, "rejected": 0, **expected}
+        counts = load("SELECT 1, 'play' UNION ALL SELECT 2, 'play'").execute(context(run_id="1"))
+        assert counts == {"updated": 0, "rejected": 0, "deleted": 0, "within": "1 = 1", **expected}
     assert events() == [(1, "play"), (2, "play")]
 
 
 def test_identical_copies_in_a_batch_collapse(events):
-    load("SELECT 1, 'play' UNION ALL SELECT 1, 'play'").execute({"run_id": "1"})
+    load("SELECT 1, 'play' UNION ALL SELECT 1, 'play'").execute(context(run_id="1"))
     assert events() == [(1, "play")]
 
 
 def test_facts_of_other_batches_stay_and_a_changed_one_is_replaced(events):
-    load("SELECT 1, 'play' UNION ALL SELECT 2, 'play'").execute({"run_id": "1"})
-    assert load("SELECT 2, 'stop'").execute({"run_id": "2"})["updated"] == 1
+    load("SELECT 1, 'play' UNION ALL SELECT 2, 'play'").execute(context(run_id="1"))
+    assert load("SELECT 2, 'stop'").execute(context(run_id="2"))["updated"] == 1
     assert events() == [(1, "play"), (2, "stop")]
 
 
 def test_rejected_rows_of_a_run_are_kept_once(events, warehouse):
     for run in ("1", "1", "2"):
-        result = load("SELECT 1, 'play'", rejected_sql=REJECTED.format(run=run)).execute({"run_id": run})
+        result = load("SELECT 1, 'play'", rejected_sql=REJECTED.format(run=run)).execute(context(run_id=run))
         assert result["rejected"] == 1
     kept = rows(warehouse, "SELECT run_id, reason FROM etl_rejected_rows ORDER BY run_id")
     assert kept == [("1", "no user"), ("2", "no user")]
@@ -47,10 +47,10 @@ def test_rejected_rows_of_a_run_are_kept_once(events, warehouse):
 
 def test_facts_and_rejected_rows_are_one_transaction(events):
     with pytest.raises(Exception, match="division by zero"):
-        load("SELECT 1, 'play'", rejected_sql="SELECT 1 / 0").execute({"run_id": "1"})
+        load("SELECT 1, 'play'", rejected_sql="SELECT 1 / 0").execute(context(run_id="1"))
     assert events() == []
 
 
 def test_a_run_id_that_could_end_a_string_never_reaches_sql(events):
     with pytest.raises(ValueError, match="quote or a backslash"):
-        load("SELECT 1, 'play'", rejected_sql=REJECTED).execute({"run_id": "'; DROP TABLE events; --"})
+        load("SELECT 1, 'play'", rejected_sql=REJECTED).execute(context(run_id="'; DROP TABLE events; --"))

@@ -1,11 +1,10 @@
 from datetime import datetime
 from types import SimpleNamespace
-from typing import Any
 
 from sparkify.files import S3Object
 from sparkify.ledger import ledger_lines
 from sparkify.operators import RecordFilesOperator
-from tests.conftest import rows
+from tests.conftest import context, rows
 
 FILES = [
     S3Object("in", f"log_data/{day}.json", f"etag{day}", 10, datetime(2018, 11, day, 1, 2, 3))
@@ -20,14 +19,14 @@ def record(s3, *results):
         iam_role="arn:aws:iam::123456789012:role/copy",
         region="us-west-2",
     )
-    context: Any = {"ti": SimpleNamespace(xcom_pull=lambda task_ids: results)}
-    return operator.execute(context)
+    return operator.execute(context(ti=SimpleNamespace(xcom_pull=lambda task_ids: results)))
 
 
 def staged(s3, files):
-    lines = ledger_lines("staging_events", files, "run 1", "2018-12-01 00:00:00")
+    lines = ledger_lines("staging_events", files, "run 1", datetime(2018, 12, 1))
     s3.load_string(lines, "tests/ledger.json", "sparkify-etl", replace=True)
-    return {"files": len(files), "ledger_file": "s3://sparkify-etl/tests/ledger.json"}
+    ledger_file = "s3://sparkify-etl/tests/ledger.json"
+    return {"dataset": "staging_events", "files": len(files), "ledger_file": ledger_file, "listing": {}}
 
 
 def test_staged_files_are_recorded_with_their_version(warehouse, s3):
@@ -45,5 +44,5 @@ def test_recording_again_changes_nothing(warehouse, s3):
 
 
 def test_a_run_that_staged_nothing_records_nothing(warehouse, s3):
-    assert record(s3, {"files": 0, "ledger_file": None}) == 0
+    assert record(s3, {"dataset": "staging_events", "files": 0, "ledger_file": None, "listing": {}}) == 0
     assert warehouse.get_first("SELECT COUNT(*) FROM etl_files")[0] == 0

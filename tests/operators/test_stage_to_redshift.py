@@ -6,7 +6,7 @@ from airflow.sdk.exceptions import AirflowFailException
 
 from sparkify.files import SourceError
 from sparkify.operators import StageToRedshiftOperator
-from tests.conftest import rows
+from tests.conftest import context, rows
 
 ROLE = "arn:aws:iam::123456789012:role/sparkify-redshift-copy"
 SETTINGS = {"iam_role": ROLE, "region": "us-west-2", "work_prefix": "s3://sparkify-etl/tests/"}
@@ -72,7 +72,7 @@ def test_new_files_replace_what_was_staged(warehouse, s3, bucket):
     warehouse.run("INSERT INTO staging_songs (song_id) VALUES ('SO0')")
     put(s3, "a.json", SONG)
     put(s3, "b.json", SONG | {"song_id": "SO2"}, SONG | {"song_id": "SO3"})
-    result = stage_songs().execute({"run_id": "run 1"})
+    result = stage_songs().execute(context())
     assert rows(warehouse, "SELECT song_id FROM staging_songs ORDER BY song_id") == [
         ("SO1",),
         ("SO2",),
@@ -91,21 +91,21 @@ def test_what_is_recorded_is_not_staged_again_but_a_changed_file_is(warehouse, s
             parameters=[f"songs/{name}.json", etag],
         )
     put(s3, "b.json", SONG | {"song_id": "SO3"})
-    assert stage_songs().execute({"run_id": "run 1"})["files"] == 1
+    assert stage_songs().execute(context())["files"] == 1
     assert rows(warehouse, "SELECT song_id FROM staging_songs") == [("SO3",)]
 
 
 def test_without_news_the_staging_table_is_emptied(warehouse, s3, bucket):
     put(s3, "empty.json")
     warehouse.run("INSERT INTO staging_songs (song_id) VALUES ('SO0')")
-    result = stage_songs().execute({"run_id": "run 1"})
+    result = stage_songs().execute(context())
     assert (result["files"], result["passed_over"], result["ledger_file"]) == (0, 1, None)
     assert warehouse.get_first("SELECT COUNT(*) FROM staging_songs")[0] == 0
 
 
 def test_rejected_rows_are_kept_with_file_line_reason_and_value(warehouse, s3, bucket):
     put(s3, "a.json", SONG, SONG | {"title": "é" * 600})
-    result = stage_songs(max_rejected_rows=10).execute({"run_id": "run 1"})
+    result = stage_songs(max_rejected_rows=10).execute(context())
     assert (result["staged"], result["rejected"]) == (1, 1)
     row = warehouse.get_first(
         "SELECT dataset, s3_key, line_number, column_name, raw_value, run_id, reason FROM etl_rejected_rows"
@@ -117,7 +117,7 @@ def test_rejected_rows_are_kept_with_file_line_reason_and_value(warehouse, s3, b
 def test_a_retry_does_not_keep_rejected_rows_twice(warehouse, s3, bucket):
     put(s3, "a.json", SONG, SONG | {"year": "MMXV"})
     for _ in range(2):
-        stage_songs(max_rejected_rows=10).execute({"run_id": "run 1"})
+        stage_songs(max_rejected_rows=10).execute(context())
     assert warehouse.get_first("SELECT COUNT(*) FROM etl_rejected_rows")[0] == 1
 
 
@@ -125,7 +125,7 @@ def test_too_many_rejected_rows_fail_with_the_line_and_leave_the_old_rows(wareho
     warehouse.run("INSERT INTO staging_songs (song_id) VALUES ('SO0')")
     s3.load_string(json.dumps(SONG) + '\n{"song_id": "SO2", oops\n', "songs/a.json", bucket)
     with pytest.raises(AirflowFailException, match=r"s3://staging-tests/songs/a\.json line 2"):
-        stage_songs().execute({"run_id": "run 1"})
+        stage_songs().execute(context())
     assert "s3://staging-tests/songs/a.json line 2" in logged()
     assert rows(warehouse, "SELECT song_id FROM staging_songs") == [("SO0",)]
     assert warehouse.get_first("SELECT line_number, raw_line FROM etl_rejected_rows") == [
@@ -143,7 +143,7 @@ def test_too_many_rejected_rows_fail_with_the_line_and_leave_the_old_rows(wareho
 )
 def test_a_missing_source_fails_by_name(warehouse, bucket, prefix, message):
     with pytest.raises(SourceError, match=message) as failure:
-        stage_songs(prefix=prefix).execute({"run_id": "run 1"})
+        stage_songs(prefix=prefix).execute(context())
     assert prefix in str(failure.value)
 
 
@@ -151,7 +151,7 @@ def test_an_unreachable_warehouse_is_named_in_one_line(s3, bucket, monkeypatch, 
     monkeypatch.setenv("AIRFLOW_CONN_NOWHERE", "postgres://u:secret@127.0.0.1:1/d")
     put(s3, "a.json", SONG)
     with pytest.raises(Exception, match="refused"):
-        stage_songs(conn_id="nowhere").execute({"run_id": "run 1"})
+        stage_songs(conn_id="nowhere").execute(context())
     assert "Staging staging_songs failed on connection 'nowhere'" in logged()
     assert "Is the warehouse running" in logged()
     assert "secret" not in logged()
@@ -163,5 +163,5 @@ def test_it_works_on_a_postgres_connection_too(warehouse, s3, bucket, monkeypatc
     stage = stage_songs(conn_id="as_postgres", max_rejected_rows=10)
     assert isinstance(stage.get_db_hook(), DbApiHook)
     assert stage.get_db_hook().conn_type == "postgres"
-    result = stage.execute({"run_id": "run 1"})
+    result = stage.execute(context())
     assert (result["staged"], result["rejected"]) == (1, 1)

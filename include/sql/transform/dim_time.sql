@@ -1,12 +1,8 @@
--- dim_time: one row per distinct start_time of the plays that this run staged, in UTC; weekday 0 is Sunday.
+-- dim_time: one row per distinct start_time of the sessions whose plays this run loaded, UTC; weekday 0 is Sunday.
 WITH start_times AS (
     SELECT DISTINCT start_time
     FROM fact_songplays
-    WHERE start_time IN (
-        SELECT staging_events.ts
-        FROM staging_events
-        WHERE staging_events.page = 'NextSong'
-    )
+    WHERE {{ loaded_plays(ti) }}
 )
 
 SELECT

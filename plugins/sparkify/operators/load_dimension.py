@@ -1,11 +1,13 @@
 """Bring a dimension up to date."""
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow.providers.common.sql.operators.sql import BaseSQLOperator
 
-from sparkify.sql import explained, replace_changed_rows, run_in_transaction
+from sparkify.batches import require_staging
+from sparkify.sql import Replaced, Transaction, explained, replace_changed_rows, run_in_transaction
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -21,6 +23,9 @@ class LoadDimensionOperator(BaseSQLOperator):
     :param table: the dimension (templated)
     :param key: the columns that identify a row
     :param sql: a SELECT, or a ``.sql`` file on the DAG's search path (templated)
+    :param within: for a large dimension, a key column: only its range that the batch has is looked at
+    :param reads: the staging tables that the SELECT reads, which must still hold this run's files; if they
+        hold none, there is nothing to do
     :param conn_id: the warehouse; its connection type picks the hook
     """
 
@@ -29,25 +34,42 @@ class LoadDimensionOperator(BaseSQLOperator):
     template_fields_renderers: ClassVar[dict[str, str]] = {"sql": "sql"}
 
     def __init__(
-        self, *, table: str, key: Sequence[str], sql: str, conn_id: str = "redshift", **kwargs: Any
+        self,
+        *,
+        table: str,
+        key: Sequence[str],
+        sql: str,
+        within: str | None = None,
+        reads: Sequence[str] = (),
+        conn_id: str = "redshift",
+        **kwargs: Any,
     ) -> None:
         super().__init__(conn_id=conn_id, **kwargs)
         if not key:
             raise ValueError(f"{self.task_id}: a dimension needs at least one key column")
-        self.table, self.key, self.sql = table, key, sql
+        self.table, self.key, self.sql, self.within, self.reads = table, key, sql, within, reads
 
-    def statements(self) -> list[str]:
-        """Return the transaction's statements."""
-        return replace_changed_rows(self.table, self.key, self.sql)
+    def transaction(self, run_id: str) -> Transaction[Replaced]:
+        """
+        Yield the transaction's statements.
 
-    def execute(self, context: "Context") -> dict[str, int]:
+        :param run_id: the run
+        """
+        if not (yield from require_staging(self.reads, run_id)):
+            return Replaced()
+        return (yield from replace_changed_rows(self.table, self.key, self.sql, self.within))
+
+    def execute(self, context: "Context") -> dict[str, Any]:
         """
         Load the dimension.
 
-        :return: for XCom: rows ``inserted``, ``updated`` and ``unchanged``
+        :return: for XCom: rows ``inserted``, ``updated`` and ``unchanged``, and ``within``, a condition that
+            holds for all of them
         """
         with explained(f"Loading {self.table}", self.conn_id):
-            _, _, selected, changed, updated, _ = run_in_transaction(self.get_db_hook(), self.statements())
-        counts = {"inserted": changed - updated, "updated": updated, "unchanged": selected - changed}
-        self.log.info("%s: %s", self.table, ", ".join(f"{count} {what}" for what, count in counts.items()))
-        return counts
+            replaced = run_in_transaction(self.get_db_hook(), self.transaction(context["run_id"]))
+        self.log.info(
+            "%s: %d inserted, %d updated, %d unchanged",
+            *(self.table, replaced.inserted, replaced.updated, replaced.unchanged),
+        )
+        return asdict(replaced)

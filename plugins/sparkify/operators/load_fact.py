@@ -1,12 +1,24 @@
 """Load a batch of facts."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow.providers.common.sql.operators.sql import BaseSQLOperator
 
+from sparkify.batches import require_staging
 from sparkify.rejects import REJECTED_ROWS
-from sparkify.sql import explained, literal, replace_changed_rows, run_in_transaction
+from sparkify.sql import (
+    Replaced,
+    Transaction,
+    constant,
+    explained,
+    identifier,
+    literal,
+    replace_changed_rows,
+    run_in_transaction,
+    utc,
+)
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -21,12 +33,24 @@ class LoadFactOperator(BaseSQLOperator):
     :param table: the fact table (templated)
     :param key: the columns that identify a fact
     :param sql: a SELECT of the batch's facts, or a ``.sql`` file on the DAG's search path (templated)
+    :param within: a column that is the same for all rows of one key: only its range that the batch has is
+        looked at
+    :param time_column: the facts' time, by which ``replace_from`` and ``replace_to`` choose
     :param rejected_sql: a SELECT of the batch's other rows, as rows of ``etl_rejected_rows`` whose dataset is
         the fact table, or a ``.sql`` file (templated)
+    :param replace_from: if given, the facts from this time on (ISO 8601; templated) …
+    :param replace_to: … up to and without this one are deleted before the batch is loaded (templated)
+    :param dependents: dimensions of which a row exists only as long as a fact refers to it, with the column
+        that both have; rows that lose their last fact are deleted
+    :param reads: the staging tables that the SELECTs read, which must still hold this run's files; if they
+        hold none, there is nothing to do
     :param conn_id: the warehouse; its connection type picks the hook
     """
 
-    template_fields: Sequence[str] = ("table", "sql", "rejected_sql", *BaseSQLOperator.template_fields)
+    template_fields: Sequence[str] = (
+        *("table", "sql", "rejected_sql", "replace_from", "replace_to"),
+        *BaseSQLOperator.template_fields,
+    )
     template_ext: Sequence[str] = (".sql",)
     template_fields_renderers: ClassVar[dict[str, str]] = {"sql": "sql", "rejected_sql": "sql"}
 
@@ -36,45 +60,80 @@ class LoadFactOperator(BaseSQLOperator):
         table: str,
         key: Sequence[str],
         sql: str,
+        within: str | None = None,
+        time_column: str = "start_time",
         rejected_sql: str | None = None,
+        replace_from: str = "",
+        replace_to: str = "",
+        dependents: Mapping[str, str] | None = None,
+        reads: Sequence[str] = (),
         conn_id: str = "redshift",
         **kwargs: Any,
     ) -> None:
         super().__init__(conn_id=conn_id, **kwargs)
         if not key:
             raise ValueError(f"{self.task_id}: a fact needs at least one key column")
-        self.table, self.key, self.sql, self.rejected_sql = table, key, sql, rejected_sql
+        self.table, self.key, self.sql, self.within = table, key, sql, within
+        self.time_column, self.replace_from, self.replace_to = time_column, replace_from, replace_to
+        self.rejected_sql, self.dependents, self.reads = rejected_sql, dependents or {}, reads
 
-    def statements(self, run_id: str) -> list[str]:
+    def transaction(self, run_id: str) -> Transaction[dict[str, Any]]:
         """
-        Return the transaction's statements.
+        Yield the transaction's statements.
 
-        :param run_id: the run whose rejected rows are replaced
+        :param run_id: the run
         """
-        statements = replace_changed_rows(self.table, self.key, self.sql)
+        if not (yield from require_staging(self.reads, run_id)):
+            return {**asdict(Replaced()), "deleted": 0, "rejected": 0}
+        deleted = yield from self._delete_window()
+        replaced = yield from replace_changed_rows(self.table, self.key, self.sql, self.within)
+        rejected = 0
         if self.rejected_sql:
-            statements += [
-                f"DELETE FROM {REJECTED_ROWS}"
-                f" WHERE dataset = {literal(self.table)} AND run_id = {literal(run_id)}",
-                f"INSERT INTO {REJECTED_ROWS}\n{self.rejected_sql}",
-            ]
-        return statements
+            of_this_run = f"dataset = {literal(self.table)} AND run_id = {literal(run_id)}"
+            yield f"DELETE FROM {REJECTED_ROWS} WHERE {of_this_run}"
+            rejected = (yield f"INSERT INTO {REJECTED_ROWS}\n{self.rejected_sql}").row_count
+        if deleted:
+            yield from self._delete_orphans(f"{self.table}_deleted")
+        if replaced.updated:
+            yield from self._delete_orphans(f"{self.table}_replaced")
+        return {**asdict(replaced), "deleted": deleted, "rejected": rejected}
 
-    def execute(self, context: "Context") -> dict[str, int]:
+    def _delete_window(self) -> Transaction[int]:
+        if not self.replace_from:
+            return 0
+        table, column = identifier(self.table), identifier(self.time_column)
+        low, high = (constant(utc(moment)) for moment in (self.replace_from, self.replace_to))
+        window = f"{column} >= {low} AND {column} < {high}"
+        yield f"CREATE TEMP TABLE {table}_deleted (LIKE {table})"
+        yield f"INSERT INTO {table}_deleted SELECT * FROM {table} WHERE {window}"
+        return (yield f"DELETE FROM {table} WHERE {window}").row_count
+
+    def _delete_orphans(self, gone: str) -> Transaction[None]:
+        for dimension, column in self.dependents.items():
+            ((low, high),) = (yield f"SELECT MIN({identifier(column)}), MAX({column}) FROM {gone}").rows
+            bounds = f"{column} BETWEEN {constant(low)} AND {constant(high)}"
+            yield (
+                f"DELETE FROM {identifier(dimension)}\n"
+                f"WHERE {bounds}\n"
+                f"AND {column} IN (SELECT {gone}.{column} FROM {gone})\n"
+                f"AND {column} NOT IN (SELECT {self.table}.{column} FROM {self.table} WHERE {bounds})"
+            )
+
+    def execute(self, context: "Context") -> dict[str, Any]:
         """
         Load the batch.
 
-        :return: for XCom: rows ``inserted``, ``updated``, ``unchanged`` and ``rejected``
+        :return: for XCom: rows ``inserted``, ``updated``, ``unchanged``, ``deleted`` and ``rejected``, and
+            ``within``, a condition that holds for all but the deleted and rejected ones
         """
-        statements = self.statements(context["run_id"])
         with explained(f"Loading {self.table}", self.conn_id):
-            row_counts = run_in_transaction(self.get_db_hook(), statements)
-        selected, changed, updated = row_counts[2:5]
-        counts = {
-            "inserted": changed - updated,
-            "updated": updated,
-            "unchanged": selected - changed,
-            "rejected": row_counts[-1] if self.rejected_sql else 0,
-        }
-        self.log.info("%s: %s", self.table, ", ".join(f"{count} {what}" for what, count in counts.items()))
+            counts = run_in_transaction(self.get_db_hook(), self.transaction(context["run_id"]))
+        self.log.info(
+            "%s: %s", self.table, ", ".join(f"{counts[what]} {what}" for what in counts if what != "within")
+        )
+        if counts["updated"]:
+            self.log.warning(
+                "%d rows of %s were loaded before with other content, and are replaced",
+                *(counts["updated"], self.table),
+            )
         return counts

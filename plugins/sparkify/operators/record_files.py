@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 from airflow.providers.common.sql.operators.sql import BaseSQLOperator
 
 from sparkify.ledger import LEDGER
-from sparkify.sql import copy_json, explained, replace_changed_rows, run_in_transaction
+from sparkify.sql import Transaction, copy_json, explained, replace_changed_rows, run_in_transaction
+from sparkify.state import WAREHOUSE, remember
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -17,7 +18,8 @@ class RecordFilesOperator(BaseSQLOperator):
     Write the object versions that a run staged to the ledger ``etl_files``, in one transaction.
 
     The run's last task: until it has run, the next run stages the same objects again. The rows come by COPY
-    from the files that the staging tasks wrote, so that it does not matter how many they are.
+    from the files that the staging tasks wrote, so that it does not matter how many they are. Then it keeps
+    what was listed (:mod:`sparkify.state`), and marks the asset ``sparkify_warehouse`` as updated.
 
     :param staging_task_ids: the run's :class:`StageToRedshiftOperator` tasks
     :param iam_role: ARN of the role that COPY reads S3 with, or ``default`` for the cluster's own (templated)
@@ -36,36 +38,36 @@ class RecordFilesOperator(BaseSQLOperator):
         conn_id: str = "redshift",
         **kwargs: Any,
     ) -> None:
-        super().__init__(conn_id=conn_id, **kwargs)
+        super().__init__(conn_id=conn_id, outlets=[WAREHOUSE], **kwargs)
         self.staging_task_ids = staging_task_ids
         self.iam_role = iam_role
         self.region = region
 
-    def statements(self, ledger_files: Sequence[str]) -> list[str]:
+    def transaction(self, ledger_files: Sequence[str]) -> Transaction[None]:
         """
-        Return the transaction's statements.
+        Yield the transaction's statements.
 
         :param ledger_files: ``s3://…`` of each file of ledger rows
         """
-        copies = [
-            copy_json("recorded", file, iam_role=self.iam_role, region=self.region) for file in ledger_files
-        ]
-        return [
-            f"CREATE TEMP TABLE recorded (LIKE {LEDGER})",
-            *copies,
-            *replace_changed_rows(LEDGER, ["dataset", "s3_key", "etag"], "SELECT * FROM recorded"),
-        ]
+        yield f"CREATE TEMP TABLE recorded (LIKE {LEDGER})"
+        for file in ledger_files:
+            yield copy_json("recorded", file, iam_role=self.iam_role, region=self.region)
+        key = ("dataset", "s3_key", "etag")
+        # Rows that are there already come of this run's earlier tries, and so have the same dates.
+        yield from replace_changed_rows(LEDGER, key, "SELECT * FROM recorded", within="last_modified")
 
     def execute(self, context: "Context") -> int:
         """
         Record the files.
 
-        :return: for XCom: the number of object versions recorded
+        :return: for XCom: the number of files that the run staged
         """
         staged = context["ti"].xcom_pull(task_ids=list(self.staging_task_ids))
-        statements = self.statements([result["ledger_file"] for result in staged if result["ledger_file"]])
-        with explained("Recording files", self.conn_id):
-            run_in_transaction(self.get_db_hook(), statements)
+        ledger_files = [result["ledger_file"] for result in staged if result["ledger_file"]]
+        if ledger_files:
+            with explained("Recording files", self.conn_id):
+                run_in_transaction(self.get_db_hook(), self.transaction(ledger_files))
+        remember(context, {result["dataset"]: result["listing"] for result in staged})
         files = sum(result["files"] for result in staged)
         self.log.info("%d files recorded in %s", files, LEDGER)
         return files

@@ -8,10 +8,21 @@ from airflow.providers.amazon.aws.hooks.s3 import S3Hook
 from airflow.providers.common.sql.operators.sql import BaseSQLOperator
 from airflow.sdk.exceptions import AirflowFailException
 
-from sparkify.files import S3Object, list_prefix, manifest, run_folder, split_url
-from sparkify.ledger import ledger_lines, new_objects
+from sparkify.batches import take_staging
+from sparkify.files import list_prefix, manifest, run_folder, split_url
+from sparkify.ledger import ledger_lines, unrecorded_objects
+from sparkify.new_files import wanted_again
 from sparkify.rejects import RejectedRow, describe, keep_rejected_rows, read_rejected_rows
-from sparkify.sql import copy_json, error_message, explained, identifier, is_database_error
+from sparkify.sql import (
+    Transaction,
+    copy_json,
+    error_message,
+    explained,
+    identifier,
+    is_database_error,
+    run_in_transaction,
+)
+from sparkify.state import WAREHOUSE, describe_listing, recall, recorded_before
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -59,7 +70,7 @@ class StageToRedshiftOperator(BaseSQLOperator):
         aws_conn_id: str = "aws_default",
         **kwargs: Any,
     ) -> None:
-        super().__init__(conn_id=conn_id, **kwargs)
+        super().__init__(conn_id=conn_id, inlets=[WAREHOUSE], **kwargs)
         self.table = table
         self.prefix = prefix
         self.work_prefix = work_prefix
@@ -90,59 +101,73 @@ class StageToRedshiftOperator(BaseSQLOperator):
         """
         Stage the new objects.
 
-        :return: for XCom: ``files`` and ``bytes`` that were new, ``passed_over`` objects, ``staged`` and
-            ``rejected`` rows, and ``ledger_file``, the ``s3://…`` of the ledger rows (None if nothing is new)
+        :return: for XCom: ``dataset``; ``files`` and ``bytes`` that were staged; ``passed_over`` objects;
+            ``staged`` and ``rejected`` rows; ``ledger_file``, the ``s3://…`` of the ledger rows (None if
+            nothing is new); and ``listing``, what to remember of the prefix
         :raises SourceError: if the prefix does not exist or may not be listed
         :raises AirflowFailException: if COPY rejected too many rows
         """
         run_id = context["run_id"]
-        folder = run_folder(self.work_prefix, self.dag_id, run_id)
         s3 = S3Hook(aws_conn_id=self.aws_conn_id)
         with explained(f"Staging {self.table}", self.conn_id):
             listing = list_prefix(s3, self.prefix)
-            new = new_objects(self.get_db_hook(), self.table, listing.objects)
-            self.log.info(
-                "%s: %d of %d objects are new, %d other objects were passed over",
-                *(self.prefix, len(new), len(listing.objects), listing.passed_over),
+            known = recall(context).get(self.table) if not context["params"]["check_ledger"] else None
+            unrecorded = unrecorded_objects(
+                self.get_db_hook(), self.table, listing.objects, recorded_before(known, self.prefix)
             )
-            ledger_file = self._write_run_files(s3, folder, run_id, new) if new else None
-            staged, rejected = self._load(s3, run_id, f"{folder}/{self.table}.manifest" if new else None)
+            new = set(unrecorded)
+            files = [
+                item for item in listing.objects if item in new or wanted_again(item.url, context["params"])
+            ]
+            self.log.info(
+                "%s: %d of %d objects are to be staged, %d other objects were passed over",
+                *(self.prefix, len(files), len(listing.objects), listing.passed_over),
+            )
+            folder = run_folder(self.work_prefix, self.dag_id, run_id)
+            manifest_url = (
+                self._write(s3, f"{folder}/{self.table}.manifest", manifest(files)) if files else None
+            )
+            lines = ledger_lines(self.table, unrecorded, run_id, datetime.now(UTC).replace(tzinfo=None))
+            ledger_file = self._write(s3, f"{folder}/{self.table}.files.json", lines) if unrecorded else None
+            staged, rejected = self._load(s3, run_id, manifest_url, len(files))
         self.log.info("%s: %d rows staged, %d rejected", self.table, staged, len(rejected))
         return {
-            "files": len(new),
-            "bytes": sum(item.size for item in new),
+            "dataset": self.table,
+            "files": len(files),
+            "bytes": sum(item.size for item in files),
             "passed_over": listing.passed_over,
             "staged": staged,
             "rejected": len(rejected),
             "ledger_file": ledger_file,
+            "listing": describe_listing(self.prefix, listing.objects),
         }
 
-    def _write_run_files(self, s3: S3Hook, folder: str, run_id: str, new: Sequence[S3Object]) -> str:
-        now = datetime.now(UTC).replace(tzinfo=None).isoformat(" ", "seconds")
-        bucket, key = split_url(f"{folder}/{self.table}")
-        s3.load_string(manifest(new), f"{key}.manifest", bucket, replace=True)
-        s3.load_string(ledger_lines(self.table, new, run_id, now), f"{key}.files.json", bucket, replace=True)
-        return f"s3://{bucket}/{key}.files.json"
+    @staticmethod
+    def _write(s3: S3Hook, url: str, text: str) -> str:
+        bucket, key = split_url(url)
+        s3.load_string(text, key, bucket, replace=True)
+        return url
 
-    def _load(self, s3: S3Hook, run_id: str, manifest_url: str | None) -> tuple[int, list[RejectedRow]]:
-        table, hook = identifier(self.table), self.get_db_hook()
-        results: list[Any] = []
-        statements = [
-            "SELECT pg_backend_pid(), SYSDATE",  # finds this COPY's load errors, also when it fails
-            f"DELETE FROM {table}",
-            *([self.copy_statement(manifest_url)] if manifest_url else []),
-            f"SELECT COUNT(*) FROM {table}",
-        ]
+    def _load(
+        self, s3: S3Hook, run_id: str, manifest_url: str | None, files: int
+    ) -> tuple[int, list[RejectedRow]]:
+        hook = self.get_db_hook()
+        copy_of: list[Any] = []  # finds this COPY's load errors, also when it fails
+
+        def transaction() -> Transaction[int]:
+            table = identifier(self.table)
+            copy_of.extend((yield "SELECT pg_backend_pid() AS session_id, SYSDATE AS since").rows[0])
+            yield f"DELETE FROM {table}"
+            yield from take_staging(table, run_id, files)
+            if manifest_url:
+                yield self.copy_statement(manifest_url)
+            ((staged,),) = (yield f"SELECT COUNT(*) AS staged FROM {table}").rows
+            return staged
+
         try:
-            hook.run(
-                statements,
-                autocommit=False,
-                handler=lambda cursor: results.append(cursor.fetchone() if cursor.description else None),
-            )
+            staged = run_in_transaction(hook, transaction())
         except Exception as error:
-            rejected = (
-                read_rejected_rows(hook, s3, *results[0]) if results and is_database_error(error) else []
-            )
+            rejected = read_rejected_rows(hook, s3, *copy_of) if copy_of and is_database_error(error) else []
             if not rejected:
                 raise
             keep_rejected_rows(hook, self.table, run_id, rejected)
@@ -154,15 +179,13 @@ class StageToRedshiftOperator(BaseSQLOperator):
             raise AirflowFailException(
                 f"COPY rejected {len(rejected)} rows of {self.table}: {describe(rejected, 1)}"
             ) from error
-        rejected = read_rejected_rows(hook, s3, *results[0])
+        rejected = read_rejected_rows(hook, s3, *copy_of)
         keep_rejected_rows(hook, self.table, run_id, rejected)
         if rejected:
             self.log.warning(
                 "%d rows were rejected, and are kept in etl_rejected_rows:\n%s",
-                len(rejected),
-                describe(rejected),
+                *(len(rejected), describe(rejected)),
             )
-        staged = results[-1][0]
         if manifest_url and not staged and not rejected:
             raise AirflowFailException(
                 f"{self.table}: no row came of {manifest_url}, though none of its files is empty"

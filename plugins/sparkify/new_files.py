@@ -1,0 +1,102 @@
+"""The first task's decision: whether there is anything to load."""
+
+import logging
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any, cast
+
+from airflow.providers.amazon.aws.hooks.s3 import S3Hook
+from airflow.sdk import BaseHook
+
+from sparkify.files import list_prefix
+from sparkify.ledger import unrecorded_objects
+from sparkify.sql import explained, utc
+from sparkify.state import describe_listing, recall
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+log = logging.getLogger(__name__)
+
+SHOWN = 20
+
+
+def anything_to_load(
+    prefixes: Mapping[str, str], conn_id: str, aws_conn_id: str, params: Mapping[str, Any], **context: Any
+) -> bool:
+    """
+    Tell whether the load should go on, and log what it found.
+
+    It should unless both prefixes are as the last complete run, at most a day ago, recorded them; the
+    warehouse is not asked. With the parameter ``dry_run`` it should not, and what is new is listed.
+
+    :param prefixes: ``s3://bucket/prefix`` of each dataset, by its staging table
+    :param conn_id: the warehouse
+    :param aws_conn_id: the AWS connection that lists the prefixes
+    :param params: the DAG run's parameters
+    :param context: the rest of the task's context
+    :raises SourceError: if a prefix does not exist or may not be listed
+    :raises ValueError: if the parameters contradict each other
+    """
+    with explained("Finding new files", conn_id):
+        check_params(params)
+        s3 = S3Hook(aws_conn_id=aws_conn_id)
+        with ThreadPoolExecutor() as pool:
+            listed = pool.map(lambda prefix: list_prefix(s3, prefix), prefixes.values())
+            listings = dict(zip(prefixes, listed, strict=True))
+        if params["dry_run"]:
+            hook = BaseHook.get_hook(conn_id)
+            for dataset, listing in listings.items():
+                unrecorded = set(unrecorded_objects(hook, dataset, listing.objects))
+                files = [
+                    item for item in listing.objects if item in unrecorded or wanted_again(item.url, params)
+                ]
+                log.info(
+                    "Dry run: %s would stage %d files, %d bytes:\n%s",
+                    *(dataset, len(files), sum(item.size for item in files)),
+                    "\n".join(item.url for item in files[:SHOWN]),
+                )
+            return False
+        recorded = recall(cast("Context", context))
+        unchanged = True
+        for dataset, listing in listings.items():
+            same = recorded.get(dataset) == describe_listing(prefixes[dataset], listing.objects)
+            log.info(
+                "%s: %d objects, %s since the last complete run",
+                *(prefixes[dataset], len(listing.objects), "unchanged" if same else "changed"),
+            )
+            unchanged = unchanged and same
+    if params["check_ledger"] or params["reload_prefix"]:
+        return True
+    if unchanged:
+        log.info("Nothing is new: the load is skipped, and the warehouse was not asked")
+    return not unchanged
+
+
+def check_params(params: Mapping[str, Any]) -> None:
+    """
+    Check what the trigger form's schema cannot: how its parameters go together.
+
+    :param params: the DAG run's parameters
+    :raises ValueError: if they contradict each other
+    """
+    if not params["replace_from"] and not params["replace_to"]:
+        return
+    if not params["replace_from"] or not params["replace_to"]:
+        raise ValueError("replace_from and replace_to go together: give both or none")
+    if not params["reload_prefix"]:
+        raise ValueError(
+            "replace_from and replace_to delete plays: give reload_prefix, whose files hold them"
+        )
+    if utc(params["replace_from"]) >= utc(params["replace_to"]):
+        raise ValueError("replace_from must be before replace_to")
+
+
+def wanted_again(url: str, params: Mapping[str, Any]) -> bool:
+    """
+    Tell whether an object is to be staged whatever the ledger says.
+
+    :param url: ``s3://bucket/key`` of the object
+    :param params: the DAG run's parameters
+    """
+    return bool(params["reload_prefix"]) and url.startswith(params["reload_prefix"])

@@ -1,0 +1,222 @@
+"""What one run after another does: idle hours, late songs, corrections, reloads, overlapping runs."""
+
+import json
+from itertools import pairwise
+from typing import Any
+
+import pytest
+from airflow.sdk.exceptions import AirflowFailException
+
+from sparkify.operators import RecordFilesOperator
+from tests.conftest import rows
+from tests.pipeline import Pipeline
+
+PREFIXES = {"sparkify_log_data": "s3://runs/log_data/", "sparkify_song_data": "s3://runs/song_data/"}
+EVENT: dict[str, Any] = {
+    "artist": "Elena",
+    "auth": "Logged In",
+    "firstName": "Lily",
+    "gender": "F",
+    "itemInSession": 0,
+    "lastName": "Koch",
+    "length": 269.58322,
+    "level": "paid",
+    "location": "Chicago",
+    "method": "PUT",
+    "page": "NextSong",
+    "registration": 1541048010796.0,
+    "sessionId": 818,
+    "song": "Setanta matins",
+    "status": 200,
+    "ts": 1542837407796,
+    "userAgent": "Mozilla",
+    "userId": "15",
+}
+SONG = {
+    "num_songs": 1,
+    "artist_id": "AR1",
+    "artist_latitude": None,
+    "artist_longitude": None,
+    "artist_location": "",
+    "artist_name": "Elena",
+    "song_id": "SO1",
+    "title": "Setanta matins",
+    "duration": 269.58322,
+    "year": 0,
+}
+OTHER_SONG = SONG | {"song_id": "SO9", "title": "Another"}
+
+
+class Runs:
+    """A bucket of its own, and one run after another over it."""
+
+    def __init__(self, s3):
+        self.s3, self.pipeline, self.count = s3, Pipeline(), 0
+
+    def put(self, key, *objects):
+        self.s3.load_string("\n".join(map(json.dumps, objects)), key, "runs", replace=True)
+
+    def __call__(self, **params):
+        self.count += 1
+        return self.pipeline.run(f"run-{self.count}", variables=PREFIXES, params=params)
+
+
+@pytest.fixture
+def runs(warehouse, s3):
+    s3.create_bucket("runs", region_name="us-west-2")
+    runs = Runs(s3)
+    runs.put("song_data/other.json", OTHER_SONG)
+    runs.put("log_data/1.json", EVENT, EVENT | {"itemInSession": 1, "ts": EVENT["ts"] + 1000})
+    yield runs
+    s3.delete_bucket("runs", force_delete=True)
+
+
+def asked(warehouse):
+    (count,) = warehouse.get_first("SELECT COUNT(*) FROM local_statements")
+    (connections,) = warehouse.get_first("SELECT COUNT(*) FROM local_connections")
+    return count, connections
+
+
+def test_an_hour_without_news_asks_the_warehouse_nothing(runs, warehouse):
+    assert runs()["record_files"] == 2
+    counts = [asked(warehouse), asked(warehouse)]
+    assert runs() == {"find_new_files": False}
+    counts.append(asked(warehouse))
+    # Counting itself adds statements and connections: the same number with the run as without.
+    without, with_run = (
+        [after - before for before, after in zip(*pair, strict=True)] for pair in pairwise(counts)
+    )
+    assert with_run == without
+
+
+def test_a_warehouse_emptied_behind_its_back_is_noticed_when_the_ledger_is_checked(runs, warehouse):
+    runs()
+    warehouse.run(["DELETE FROM etl_files", "DELETE FROM fact_songplays"])
+    assert runs() == {"find_new_files": False}
+    assert runs(check_ledger=True)["load_fact_songplays"]["inserted"] == 2
+
+
+def test_what_was_recorded_is_not_believed_for_longer_than_a_day(runs):
+    runs()
+    (state,) = runs.pipeline.asset_state.values()
+    state["listings"]["recorded_at"] = "2020-01-01T00:00:00+00:00"
+    again = runs()
+    assert again["stage_events"]["files"] == 0
+    assert again["record_files"] == 0
+
+
+def test_a_run_that_failed_before_the_end_is_done_again(runs, monkeypatch):
+    def fail(self, context):
+        raise RuntimeError("killed")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(RecordFilesOperator, "execute", fail)
+        with pytest.raises(RuntimeError, match="killed"):
+            runs()
+    assert runs()["load_fact_songplays"]["unchanged"] == 2
+
+
+def test_only_new_and_changed_files_are_staged(runs):
+    runs()
+    runs.put("log_data/2.json", EVENT | {"sessionId": 819})
+    assert runs()["stage_events"]["files"] == 1
+    runs.put("log_data/2.json", EVENT | {"sessionId": 819}, EVENT | {"sessionId": 819, "itemInSession": 1})
+    third = runs()
+    assert (third["stage_events"]["files"], third["stage_songs"]["files"]) == (1, 0)
+    assert third["load_fact_songplays"]["inserted"] == third["load_fact_songplays"]["unchanged"] == 1
+
+
+def test_other_files_are_passed_over_and_counted(runs):
+    runs.put("log_data/empty.json")
+    runs.put("log_data/_SUCCESS", {})
+    assert runs()["stage_events"]["passed_over"] == 2
+
+
+def test_plays_find_a_song_that_arrives_later(runs, warehouse):
+    runs()
+    runs.put("song_data/late.json", SONG)
+    assert runs()["relink_songplays"]["updated"] == 2
+    assert rows(warehouse, "SELECT DISTINCT song_id, artist_id FROM fact_songplays") == [("SO1", "AR1")]
+
+
+def test_without_new_songs_nothing_is_relinked(runs, warehouse):
+    runs()
+    runs.put("log_data/2.json", EVENT | {"sessionId": 819})
+    runs()
+    asked = rows(
+        warehouse,
+        "SELECT COUNT(*) FROM local_statements WHERE statement LIKE '%fact_songplays_batch%staging_songs%'"
+        " AND started_at > (SELECT MAX(staged_at) FROM etl_batches)",
+    )
+    assert asked == [(0,)]
+
+
+def test_a_corrected_time_leaves_no_orphan_in_dim_time(runs, warehouse):
+    runs()
+    runs.put("log_data/1.json", EVENT | {"ts": 1543000000796}, EVENT | {"itemInSession": 1})
+    assert runs()["load_fact_songplays"]["updated"] == 2
+    plays = rows(warehouse, "SELECT DISTINCT start_time FROM fact_songplays ORDER BY start_time")
+    assert len(plays) == 2
+    assert rows(warehouse, "SELECT start_time FROM dim_time ORDER BY start_time") == plays
+
+
+def test_a_file_that_lost_a_line_replaces_a_window_of_plays(runs, warehouse):
+    runs()
+    runs.put("log_data/1.json", EVENT)
+    assert runs()["load_fact_songplays"]["unchanged"] == 1
+    again = runs(
+        reload_prefix="s3://runs/log_data/",
+        replace_from="2018-11-21T00:00:00+00:00",
+        replace_to="2018-11-21T19:00:00-05:00",
+    )
+    assert again["load_fact_songplays"]["deleted"] == 2
+    assert rows(warehouse, "SELECT item_in_session FROM fact_songplays") == [(0,)]
+    assert rows(warehouse, "SELECT COUNT(*) FROM dim_time") == [(1,)]
+
+
+@pytest.mark.parametrize(
+    ("params", "message"),
+    [
+        ({"replace_from": "2018-11-21T00:00:00Z"}, "go together"),
+        (
+            {"replace_from": "2018-11-21T00:00:00Z", "replace_to": "2018-11-22T00:00:00Z"},
+            "give reload_prefix",
+        ),
+        (
+            {
+                "reload_prefix": "s3://runs/",
+                "replace_from": "2018-11-22T00:00:00Z",
+                "replace_to": "2018-11-21T00:00:00Z",
+            },
+            "must be before",
+        ),
+        ({"reload_prefix": "log_data/"}, "reload_prefix"),
+        ({"replace_from": "yesterday"}, "yesterday"),
+    ],
+)
+def test_parameters_that_make_no_sense_are_refused(runs, params, message):
+    with pytest.raises(Exception, match=message):
+        runs(**params)
+
+
+def test_files_below_a_prefix_are_loaded_again_when_asked_for(runs):
+    runs()
+    again = runs(reload_prefix="s3://runs/log_data/")
+    assert (again["stage_events"]["files"], again["stage_songs"]["files"]) == (1, 0)
+    assert again["load_fact_songplays"]["unchanged"] == 2
+
+
+def test_a_dry_run_lists_the_files_and_loads_nothing(runs, warehouse, logged):
+    assert runs(dry_run=True) == {"find_new_files": False}
+    assert "staging_events would stage 1 files" in logged()
+    assert "s3://runs/log_data/1.json" in logged()
+    assert rows(warehouse, "SELECT COUNT(*) FROM fact_songplays") == [(0,)]
+
+
+def test_two_runs_at_once_do_not_mix_their_staging(runs):
+    runs()
+    runs.put("log_data/2.json", EVENT | {"sessionId": 819})
+    first = runs.pipeline
+    runs()
+    with pytest.raises(AirflowFailException, match="staging_events holds the files of run run-2"):
+        first.run("run-1", variables=PREFIXES, from_task="load_fact_songplays")
