@@ -121,6 +121,19 @@ def test_tables_are_dropped_only_when_confirmed_and_the_next_run_loads_everythin
     assert star(created) == before
 
 
+def test_no_key_shows_in_logs_templates_xcoms_or_manifests(first_run, created, stack, s3):
+    connection = json.loads(os.environ["AIRFLOW_CONN_AWS_DEFAULT"])
+    connection |= {"login": "AKIAEXAMPLEKEYID0001", "password": "example/secret+key/0000000000000000000001"}
+    log = run_etl("-c", json.dumps({"check_ledger": True}), AIRFLOW_CONN_AWS_DEFAULT=json.dumps(connection))
+    database = (stack.home / "airflow" / "airflow.db").read_bytes()
+    own_files = "".join(s3.read_key(key, "sparkify-etl") for key in s3.list_keys("sparkify-etl"))
+    for key in (connection["login"], connection["password"]):
+        assert key not in log
+        assert key.encode() not in database
+        assert key not in own_files
+    assert b"arn:aws:iam::123456789012:role" in database  # rendered templates are what was searched
+
+
 @pytest.mark.skipif(not REAL_DATA.is_dir(), reason="the public data set is not on this machine")
 def test_the_public_data_gives_its_known_figures(first_run, warehouse, s3):
     s3.create_bucket("public-data", region_name="us-west-2")
