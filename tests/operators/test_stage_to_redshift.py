@@ -2,7 +2,7 @@ import json
 
 import pytest
 from airflow.providers.common.sql.hooks.sql import DbApiHook
-from airflow.sdk.exceptions import AirflowFailException
+from airflow.sdk.exceptions import AirflowException, AirflowFailException
 
 from sparkify.files import SourceError
 from sparkify.operators import StageToRedshiftOperator
@@ -112,6 +112,15 @@ def test_rejected_rows_are_kept_with_file_line_reason_and_value(warehouse, s3, b
     )
     assert list(row)[:6] == ["staging_songs", "songs/a.json", 2, "title", "é" * 512, "run 1"]
     assert "length" in row[6]
+
+
+def test_a_row_that_got_lost_between_copy_and_its_account_fails_the_task(warehouse, s3, bucket, monkeypatch):
+    monkeypatch.setattr("sparkify.operators.stage_to_redshift.read_rejected_rows", lambda *arguments: [])
+    put(s3, "a.json", SONG, SONG | {"year": "MMXV"})
+    with pytest.raises(
+        AirflowException, match="COPY loaded 1 rows and rejected 1, but 1 rows are staged and 0"
+    ):
+        stage_songs(max_rejected_rows=10).execute(context())
 
 
 def test_a_retry_does_not_keep_rejected_rows_twice(warehouse, s3, bucket):

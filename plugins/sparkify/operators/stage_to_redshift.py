@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.providers.amazon.aws.hooks.s3 import S3Hook
 from airflow.providers.common.sql.operators.sql import BaseSQLOperator
-from airflow.sdk.exceptions import AirflowFailException
+from airflow.sdk.exceptions import AirflowException, AirflowFailException
 
 from sparkify.batches import take_staging
 from sparkify.files import list_prefix, manifest, run_folder, split_url
@@ -25,6 +25,7 @@ from sparkify.sql import (
 from sparkify.state import WAREHOUSE, describe_listing, recall, recorded_before
 
 if TYPE_CHECKING:
+    from airflow.providers.common.sql.hooks.sql import DbApiHook
     from airflow.sdk import Context
 
 
@@ -106,6 +107,7 @@ class StageToRedshiftOperator(BaseSQLOperator):
             nothing is new); and ``listing``, what to remember of the prefix
         :raises SourceError: if the prefix does not exist or may not be listed
         :raises AirflowFailException: if COPY rejected too many rows
+        :raises AirflowException: if rows staged and rejected are not those that COPY accounts for
         """
         run_id = context["run_id"]
         s3 = S3Hook(aws_conn_id=self.aws_conn_id)
@@ -186,8 +188,25 @@ class StageToRedshiftOperator(BaseSQLOperator):
                 "%d rows were rejected, and are kept in etl_rejected_rows:\n%s",
                 *(len(rejected), describe(rejected)),
             )
-        if manifest_url and not staged and not rejected:
-            raise AirflowFailException(
-                f"{self.table}: no row came of {manifest_url}, though none of its files is empty"
-            )
+        if manifest_url:
+            self._check_account(hook, copy_of, staged, len(rejected))
         return staged, rejected
+
+    def _check_account(self, hook: "DbApiHook", copy_of: list[Any], staged: int, rejected: int) -> None:
+        """Hold what was staged and kept as rejected against what Redshift says that COPY loaded and rejected."""
+        if not staged and not rejected:
+            raise AirflowFailException(
+                f"{self.table}: no row came of the files, though none of them is empty"
+            )
+        loads = hook.get_records(
+            "SELECT loaded_rows, error_count FROM sys_load_history"
+            " WHERE session_id = %s AND start_time >= %s AND table_name = %s",
+            parameters=[*copy_of, self.table],
+        )
+        if not loads:
+            self.log.warning("Redshift has no account of this COPY yet: nothing to compare the numbers with")
+        elif tuple(loads[0]) != (staged, rejected):
+            raise AirflowException(
+                f"{self.table}: COPY loaded {loads[0][0]} rows and rejected {loads[0][1]}, but {staged} rows"
+                f" are staged and {rejected} were kept as rejected"
+            )
