@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 LOCAL := $(BIN)/python -m local
 LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header
 
-.PHONY: help demo test web check fix up down clean lock
+.PHONY: help demo test bench web check fix up down clean lock
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 10
@@ -39,6 +39,9 @@ fix: $(VENV)/ready ## repair what ruff and sqlfluff can
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 	$(BIN)/sqlfluff fix --disable-progress-bar include/sql
+
+bench: $(VENV)/ready ## the benchmarks, each as a ratio taken in one run
+	$(BIN)/python -m benchmarks.growth
 
 up: $(VENV)/ready ## the local S3 and the local Redshift, in the background
 	@$(LOCAL) up $(if $(DATA),--data "$(DATA)")

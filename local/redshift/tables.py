@@ -23,6 +23,8 @@ _CHARACTER_TYPES = {
     Type.TEXT: (Type.VARCHAR, 65535, 256),
 }
 
+_ZONE_MAPPED_TYPES = (Type.SMALLINT, Type.INT, Type.BIGINT, Type.DATE, Type.TIMESTAMP, Type.TIMESTAMPTZ)
+
 
 def sized_type(data_type: exp.DataType, *, in_column: bool) -> exp.DataType:
     """
@@ -78,10 +80,36 @@ def create(tree: exp.Create) -> tuple[str, ...]:
     schema = tree.this if isinstance(tree.this, exp.Schema) else None
     table = schema.this if schema else tree.this
     properties = tree.args.get("properties")
+    sorted_ = tree.find(exp.SortKeyProperty)
     temporary = table.name.startswith("#") or (properties and properties.find(exp.TemporaryProperty))
     tree.set("properties", exp.Properties(expressions=[exp.TemporaryProperty()]) if temporary else None)
     keys = _take_keys(schema) if schema else []
-    return (_record(table, keys),) if keys else ()
+    then = [_record(table, keys)] if keys else []
+    if schema and sorted_ and not temporary:
+        then += _zone_maps(table, schema)
+    return tuple(then)
+
+
+def _zone_maps(table: exp.Table, schema: exp.Schema) -> list[str]:
+    """
+    Return the statement that gives a sorted table what stands in for Redshift's zone maps: a BRIN index.
+
+    Redshift keeps the least and the greatest value of each block of each column, and skips blocks by them
+    (https://docs.aws.amazon.com/redshift/latest/dg/t_Sorting_data.html).
+    """
+    columns = [
+        column.name
+        for column in schema.expressions
+        if isinstance(column, exp.ColumnDef) and column.args["kind"].this in _ZONE_MAPPED_TYPES
+    ]
+    if not columns:
+        return []
+    name = exp.to_identifier(f"zone maps of {table.name}", quoted=True).sql(Postgres)
+    names = ", ".join(exp.to_identifier(column, quoted=True).sql(Postgres) for column in columns)
+    return [
+        f"CREATE INDEX IF NOT EXISTS {name} ON {table.sql(Postgres, identify=True)}"
+        f" USING brin ({names}) WITH (pages_per_range = 32, autosummarize = on)"
+    ]
 
 
 def _take_keys(schema: exp.Schema) -> list[_Key]:

@@ -193,7 +193,7 @@ class StageToRedshiftOperator(BaseSQLOperator):
         return staged, rejected
 
     def _check_account(self, hook: "DbApiHook", copy_of: list[Any], staged: int, rejected: int) -> None:
-        """Hold what was staged and kept as rejected against what Redshift says that COPY loaded and rejected."""
+        """Hold what was staged and what was kept as rejected against Redshift's account of the COPY."""
         if not staged and not rejected:
             raise AirflowFailException(
                 f"{self.table}: no row came of the files, though none of them is empty"

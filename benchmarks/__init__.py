@@ -1,0 +1,1 @@
+"""Measurements, each as a ratio within one run."""
