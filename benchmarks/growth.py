@@ -1,9 +1,9 @@
 """
 What an hour costs as the fact table grows: the same new events, with little and with much behind them.
 
-``python -m benchmarks.growth [PLAYS]`` starts a stack of its own, loads a month, then multiplies it backwards in
-time to PLAYS plays (3,000,000 by default), and runs five hours of new events at each size. It prints the
-warehouse's time for an hour, as the local Redshift measured its statements: the median of five, and the ratio.
+``python -m benchmarks.growth [PLAYS]`` starts a stack of its own, loads a month, then multiplies it backwards
+in time to PLAYS plays (3,000,000 by default), and runs five hours of new events at each size. It prints what an
+hour costs the warehouse, as the local Redshift measured its statements: the median of five, and the ratio.
 """
 
 import json
@@ -95,10 +95,10 @@ def multiply(warehouse: psycopg.Connection, plays: int) -> None:
     warehouse.execute("DELETE FROM dim_time")
     for copy in range(plays // month, -1, -1):
         session = f"session_id - {copy * newest}"
-        warehouse.execute(
-            f"INSERT INTO fact_songplays SELECT MD5(CAST({session} AS VARCHAR) || '-' || CAST(item_in_session AS"
-            f" VARCHAR)), DATEADD(day, {-30 * copy}, start_time), {COLUMNS}, {session}, {REST} FROM month".encode()
-        )
+        key = f"MD5(CAST({session} AS VARCHAR) || '-' || CAST(item_in_session AS VARCHAR))"
+        moment = f"DATEADD(day, {-30 * copy}, start_time)"
+        rows = f"SELECT {key}, {moment}, {COLUMNS}, {session}, {REST} FROM month"
+        warehouse.execute(f"INSERT INTO fact_songplays {rows}".encode())
     warehouse.execute(
         "INSERT INTO dim_time SELECT start_time, 0, 0, 0, 0, 0, 0"
         " FROM (SELECT DISTINCT start_time FROM fact_songplays ORDER BY start_time) AS times"
