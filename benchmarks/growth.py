@@ -2,8 +2,8 @@
 What an hour costs as the fact table grows: the same new events, with little and with much behind them.
 
 ``python -m benchmarks.growth [PLAYS]`` starts a stack of its own, loads a month, then multiplies it backwards
-in time to PLAYS plays (3,000,000 by default), and runs five hours of new events at each size. It prints what an
-hour costs the warehouse, as the local Redshift measured its statements: the median of five, and the ratio.
+in time to PLAYS plays (3,000,000 by default), and runs five hours of new events at each size. It prints what
+an hour costs the warehouse, as the local Redshift measured its statements: the median of five, and the ratio.
 """
 
 import json
