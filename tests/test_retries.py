@@ -1,3 +1,4 @@
+import struct
 from datetime import timedelta
 
 import psycopg2
@@ -29,6 +30,7 @@ def caused(error, cause):
     ("error", "action"),
     [
         (redshift_connector.InterfaceError("communication error", ConnectionRefusedError(111)), "retry"),
+        (struct.error("unpack_from requires a buffer of at least 5 bytes"), "retry"),
         (psycopg2.OperationalError("server closed the connection unexpectedly"), "retry"),
         (redshift_connector.ProgrammingError(CONFLICT), "retry"),
         (redshift_connector.ProgrammingError({"C": "57P01", "M": "terminating connection"}), "retry"),

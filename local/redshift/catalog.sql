@@ -137,6 +137,21 @@ GRANT SELECT ON
     local_statements, local_connections, sys_load_history, sys_load_error_detail, stl_load_errors
 TO PUBLIC;
 
+-- What stands in for zone maps, of a megabyte as Redshift's blocks
+-- (https://docs.aws.amazon.com/redshift/latest/dg/c_columnar_storage_disk_mem_mgmnt.html), of a table that is new
+CREATE OR REPLACE FUNCTION rs_catalog.create_zone_maps(sorted_table regclass, columns text[])
+RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+    IF NOT EXISTS (SELECT FROM pg_index WHERE indrelid = sorted_table) THEN
+        EXECUTE format(
+            'CREATE INDEX ON %s USING brin (%s) WITH (pages_per_range = 128, autosummarize = on)',
+            sorted_table,
+            (SELECT string_agg(quote_ident(name), ', ') FROM unnest(columns) AS name)
+        );
+    END IF;
+END;
+$$;
+
 -- https://docs.aws.amazon.com/redshift/latest/dg/PG_LAST_COPY_COUNT.html and PG_LAST_COPY_ID.html; the server sets both
 CREATE OR REPLACE FUNCTION pg_catalog.pg_last_copy_count() RETURNS bigint LANGUAGE sql STABLE
 RETURN coalesce(nullif(current_setting('redshift.last_copy_count', true), ''), '0')::bigint;

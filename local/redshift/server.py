@@ -7,14 +7,17 @@ only this server reaches.
 
 import asyncio
 import logging
+import os
 import signal
 import sys
+from pathlib import Path
 
 import psycopg
 from psycopg.conninfo import conninfo_to_dict
 
 from local.redshift import wire
 from local.redshift.errors import SqlError
+from local.redshift.faults import FILE_VARIABLE, Faults
 from local.redshift.journal import Journal
 from local.redshift.postgres import Postgres
 from local.redshift.session import Session
@@ -68,6 +71,8 @@ class Server:
         self.settings = settings
         self.postgres = Postgres(settings)
         self.port = settings.redshift_port
+        faults = os.environ.get(FILE_VARIABLE)
+        self._faults = Faults(Path(faults)) if faults else None
         self._sessions: set[asyncio.Task[None]] = set()
 
     async def __aenter__(self) -> "Server":
@@ -166,7 +171,7 @@ class Server:
                 break
         name = parameters.get("application_name", "")
         self.journal.connected(name)
-        await Session(client, upstream, self.journal, name, self.settings.s3_url).run()
+        await Session(client, upstream, self.journal, name, self.settings.s3_url, self._faults).run()
 
 
 async def _authenticate(client: Connection, parameters: dict[str, str]) -> None:

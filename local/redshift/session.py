@@ -15,6 +15,7 @@ from typing import NoReturn
 
 from local.redshift import copy, dialect, wire
 from local.redshift.errors import SqlError, unsupported
+from local.redshift.faults import Faults, Moment
 from local.redshift.journal import Journal, now, without_secrets
 from local.redshift.wire import Connection, Message
 
@@ -87,13 +88,21 @@ class Session:
     :param journal: where statements and loads are noted
     :param name: the client's application_name
     :param s3_url: where COPY reads from
+    :param faults: where clients are cut off, None outside of tests
     """
 
     def __init__(
-        self, client: Connection, upstream: Connection, journal: Journal, name: str, s3_url: str
+        self,
+        client: Connection,
+        upstream: Connection,
+        journal: Journal,
+        name: str,
+        s3_url: str,
+        faults: Faults | None = None,
     ) -> None:
         self._client, self._upstream = client, upstream
         self._journal, self._name, self._s3_url = journal, name, s3_url
+        self._faults = faults
         self._statements: dict[bytes, _Statement] = {}
         self._portals: dict[bytes, _Statement] = {}
         self._skips = False
@@ -208,6 +217,9 @@ class Session:
     async def _execute(self, statement: _Statement, execute: Message, show: bytes) -> None:
         """Run a statement that PostgreSQL has bound, and note it in the journal."""
         self._running = statement.text
+        fault = self._faults.next_statement() if self._faults and statement.text else None
+        if fault == "before":
+            self._cut_off(fault)
         started, clock = now(), time.perf_counter()
         rows: int | None = None
         try:
@@ -220,12 +232,21 @@ class Session:
                     await self._run_hidden(hidden)
                 words = wire.texts(end.body)[0].split() if end.kind == b"C" else []
                 rows = int(words[-1]) if words and words[-1].isdigit() else None
+            if fault == "after":
+                await self._ask(wire.SYNC, _SHOW_NOTHING)  # commits a statement outside of a transaction
+                self._cut_off(fault)
             await self._client.send(end)
         finally:
             if statement.text:
                 await self._journal.ran(
                     self._name, statement.text, started, time.perf_counter() - clock, rows
                 )
+
+    def _cut_off(self, moment: Moment) -> NoReturn:
+        """Drop the client where it stands; PostgreSQL then rolls back what is not committed."""
+        _log.info("%s: cut off %s: %.200s", self._name, moment, without_secrets(self._running))
+        self._client.writer.transport.abort()
+        raise ConnectionAbortedError
 
     async def _ask(self, message: Message, show: bytes, *, show_end: bool = True) -> Message:
         """

@@ -104,12 +104,9 @@ def _zone_maps(table: exp.Table, schema: exp.Schema) -> list[str]:
     ]
     if not columns:
         return []
-    name = exp.to_identifier(f"zone maps of {table.name}", quoted=True).sql(Postgres)
-    names = ", ".join(exp.to_identifier(column, quoted=True).sql(Postgres) for column in columns)
-    return [
-        f"CREATE INDEX IF NOT EXISTS {name} ON {table.sql(Postgres, identify=True)}"
-        f" USING brin ({names}) WITH (pages_per_range = 32, autosummarize = on)"
-    ]
+    oid = f"{exp.Literal.string(table.sql(Postgres, identify=True)).sql(Postgres)}::regclass"
+    names = ", ".join(exp.Literal.string(column).sql(Postgres) for column in columns)
+    return [f"SELECT rs_catalog.create_zone_maps({oid}, ARRAY[{names}])"]
 
 
 def _take_keys(schema: exp.Schema) -> list[_Key]:

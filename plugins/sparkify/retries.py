@@ -70,5 +70,5 @@ def may_pass(error: BaseException) -> bool | None:
         if state:
             return state.startswith(PASSING_SQLSTATES) or SERIALIZABLE_ISOLATION_VIOLATION in str(error)[:200]
         # The driver itself: it could not connect, or the connection broke.
-        return type(error).__name__ in ("InterfaceError", "OperationalError")
+        return type(error).__name__ in ("InterfaceError", "OperationalError", "error")
     return None

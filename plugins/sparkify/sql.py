@@ -2,6 +2,7 @@
 
 import logging
 import re
+import struct
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -283,8 +284,12 @@ def is_database_error(error: BaseException) -> bool:
 
     The connection picks the hook, and the hook its driver: redshift_connector, psycopg2 or psycopg.
 
+    redshift_connector lets a ``struct.error`` through when the connection closes under it.
+
     :param error: any exception
     """
+    if isinstance(error, struct.error):
+        return True
     roots = [parent for parent in type(error).__mro__ if parent.__name__ == "Error"]
     return any(root.__module__.split(".")[0] in DRIVERS for root in roots)
 

@@ -13,6 +13,7 @@ from sparkify.files import list_prefix, manifest, run_folder, split_url
 from sparkify.ledger import ledger_lines, unrecorded_objects
 from sparkify.new_files import wanted_again
 from sparkify.rejects import RejectedRow, describe, keep_rejected_rows, read_rejected_rows
+from sparkify.retries import may_pass
 from sparkify.sql import (
     Transaction,
     copy_json,
@@ -169,7 +170,9 @@ class StageToRedshiftOperator(BaseSQLOperator):
         try:
             staged = run_in_transaction(hook, transaction())
         except Exception as error:
-            rejected = read_rejected_rows(hook, s3, *copy_of) if copy_of and is_database_error(error) else []
+            # A connection lost after a COPY that passed over bad rows is not a failure of that COPY.
+            copy_failed = copy_of and is_database_error(error) and not may_pass(error)
+            rejected = read_rejected_rows(hook, s3, *copy_of) if copy_failed else []
             if not rejected:
                 raise
             keep_rejected_rows(hook, self.table, run_id, rejected)
