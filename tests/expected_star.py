@@ -85,7 +85,8 @@ def _songs(songs: list[Json]) -> list[Row]:
     seen: dict[str, list[Row]] = {}
     for song in songs:
         names = ("year", "title", "artist_id", "artist_name", "duration")
-        seen.setdefault(song["song_id"], []).append(tuple(song.get(name) for name in names))
+        version = song | {"artist_id": song.get("artist_id") or None}
+        seen.setdefault(song["song_id"], []).append(tuple(version.get(name) for name in names))
     rows = []
     for song_id, versions in seen.items():
         year, title, artist_id, artist_name, duration = max(versions, key=_nulls_first)

@@ -17,7 +17,9 @@ def unrecorded_objects(
     hook: "DbApiHook", dataset: str, objects: Iterable[S3Object], recorded_before: datetime = datetime.min
 ) -> list[S3Object]:
     """
-    Return the objects whose version (key and ETag) the ledger does not have.
+    Return the objects whose version (key and ETag) is not the newest that the ledger has of their key.
+
+    A file that goes back to an older version is thus loaded again.
 
     :param hook: the warehouse's hook; before the first run it has no ledger, and everything is new
     :param dataset: the staging table that the objects belong to
@@ -33,11 +35,12 @@ def unrecorded_objects(
     if not exists:
         return recent
     rows = hook.get_records(
-        f"SELECT s3_key, etag FROM {LEDGER} WHERE dataset = %s AND last_modified >= %s",
+        f"SELECT s3_key, etag FROM {LEDGER} WHERE dataset = %s AND last_modified >= %s"
+        " ORDER BY last_modified, loaded_at",
         parameters=[dataset, max(recorded_before, datetime(1970, 1, 1))],
     )
-    known = {(key, etag) for key, etag in rows}
-    return [item for item in recent if (item.key, item.etag) not in known]
+    newest = dict(tuple(row) for row in rows)
+    return [item for item in recent if newest.get(item.key) != item.etag]
 
 
 def ledger_lines(dataset: str, objects: Iterable[S3Object], run_id: str, loaded_at: datetime) -> str:
@@ -58,7 +61,7 @@ def ledger_lines(dataset: str, objects: Iterable[S3Object], run_id: str, loaded_
                 "size_bytes": item.size,
                 "last_modified": item.last_modified.isoformat(" ", "seconds"),
                 "run_id": run_id,
-                "loaded_at": loaded_at.isoformat(" ", "seconds"),
+                "loaded_at": loaded_at.isoformat(" "),
             }
         )
         + "\n"

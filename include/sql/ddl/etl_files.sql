@@ -1,4 +1,4 @@
--- etl_files: one row per loaded object version (S3 key and ETag) of a staging table.
+-- etl_files: one row per loaded object version (S3 key, ETag and date) of a staging table.
 CREATE TABLE IF NOT EXISTS etl_files (
     dataset VARCHAR(64) NOT NULL,
     s3_key VARCHAR(1024) NOT NULL,
@@ -7,7 +7,7 @@ CREATE TABLE IF NOT EXISTS etl_files (
     last_modified TIMESTAMP NOT NULL,
     run_id VARCHAR(256) NOT NULL,
     loaded_at TIMESTAMP NOT NULL,
-    PRIMARY KEY (dataset, s3_key, etag)
+    PRIMARY KEY (dataset, s3_key, etag, last_modified)
 )
 DISTSTYLE EVEN
 COMPOUND SORTKEY (last_modified)

@@ -3,7 +3,7 @@ WITH candidates AS (
     SELECT
         song_id,
         title,
-        artist_id,
+        NULLIF(artist_id, '') AS artist_id,
         artist_name,
         year,
         duration

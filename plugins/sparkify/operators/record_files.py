@@ -51,9 +51,10 @@ class RecordFilesOperator(BaseSQLOperator):
         """
         yield f"CREATE TEMP TABLE recorded (LIKE {LEDGER})"
         for file in ledger_files:
-            yield copy_json("recorded", file, iam_role=self.iam_role, region=self.region)
-        key = ("dataset", "s3_key", "etag")
-        # Rows that are there already come of this run's earlier tries, and so have the same dates.
+            yield copy_json(
+                "recorded", file, iam_role=self.iam_role, region=self.region, options=["TIMEFORMAT 'auto'"]
+            )
+        key = ("dataset", "s3_key", "etag", "last_modified")
         yield from replace_changed_rows(LEDGER, key, "SELECT * FROM recorded", within="last_modified")
 
     def execute(self, context: "Context") -> int:
