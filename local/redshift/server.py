@@ -164,7 +164,9 @@ class Server:
                     message = Message(b"S", wire.text("server_version", SERVER_VERSION))
                 case ["standard_conforming_strings", *_]:
                     continue  # clients then escape backslashes, which Redshift's strings need
-            await client.send(message)
+            await client.hold(message)
+            if message.kind in (b"E", wire.READY):
+                await client.send()
             if message.kind == b"E":
                 return
             if message.kind == wire.READY:

@@ -23,7 +23,6 @@ _log = logging.getLogger(__name__)
 
 _OWN = "local redshift"  # the session's own statements and portals: no client would choose this name
 _READ_AHEAD = 100
-_SEND_AT = 1 << 16
 
 # What ends PostgreSQL's answer to each message: https://www.postgresql.org/docs/18/protocol-flow.html
 _ENDS = {b"P": b"1", b"B": b"2", b"D": b"Tn", b"E": b"CsI", b"C": b"3", b"S": b"Z"}
@@ -137,6 +136,8 @@ class Session:
                 await self._sync()
             else:
                 await self._reporting(self._extended(message))
+            if messages.empty():
+                await self._client.send()
 
     async def _reporting(self, work: Coroutine[None, None, None]) -> None:
         """Do what a message asks for; if that fails, tell the client why, and skip what follows."""
@@ -169,7 +170,7 @@ class Session:
         self._running = wire.texts(body)[0]
         statements = dialect.split(self._running)
         if not statements:
-            await self._client.send(wire.EMPTY_QUERY)
+            await self._client.hold(wire.EMPTY_QUERY)
         for text in statements:
             self._running = text
             statement = _read_statement(text)
@@ -205,7 +206,7 @@ class Session:
                 named.pop(message.body[1:-1], None)
                 await self._ask(message, _SHOW_ALL)
             case b"H":
-                pass  # nothing is held back
+                pass  # nothing is held back when no message waits
             case _:
                 raise unsupported(f"protocol message {message.kind!r}")
 
@@ -235,7 +236,7 @@ class Session:
             if fault == "after":
                 await self._ask(wire.SYNC, _SHOW_NOTHING)  # commits a statement outside of a transaction
                 self._cut_off(fault)
-            await self._client.send(end)
+            await self._client.hold(end)
         finally:
             if statement.text:
                 await self._journal.ran(
@@ -258,7 +259,6 @@ class Session:
         :raises _Failed: when the answer is an error
         """
         await self._upstream.send(message, wire.FLUSH)
-        shown = bytearray()
         ended = False
         while not ended:
             answer = await self._upstream.read()
@@ -266,11 +266,7 @@ class Session:
             if answer.kind == b"N":
                 answer = wire.with_fields(b"N", wire.fields(answer.body))
             if answer.kind == b"S" or (answer.kind in show and (show_end or not ended)):
-                shown += answer.encode()
-            if ended or len(shown) > _SEND_AT:
-                self._client.writer.write(shown)
-                await self._client.writer.drain()
-                shown = bytearray()
+                await self._client.hold(answer)
         if answer.kind == b"E":
             await self._fail(answer)
         return answer
@@ -341,7 +337,7 @@ class Session:
         )
         name = statement.table.rpartition(".")[2].strip('"')
         done = f"Load into table '{name}' completed, {load.loaded} record(s) loaded successfully."
-        await self._client.send(wire.info(done))
+        await self._client.hold(wire.info(done))
         return load.loaded
 
     async def _send_rows(self, load: copy.Load) -> SqlError | None:

@@ -49,6 +49,7 @@ class Connection:
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._reader, self.writer = reader, writer
+        self._held = bytearray()
         self._buffer = bytearray()
         self._position = 0
 
@@ -81,13 +82,24 @@ class Connection:
                 raise ConnectionResetError("the connection was closed")
             self._buffer += chunk
 
+    async def hold(self, message: Message) -> None:
+        """
+        Send a message with those that come after it, so that many small ones become few packets.
+
+        :param message: what to send
+        """
+        self._held += message.encode()
+        if len(self._held) > _CHUNK:
+            await self.send()
+
     async def send(self, *messages: Message) -> None:
         """
-        Send messages, waiting while the other side does not read.
+        Send what was held back and some messages, waiting while the other side does not read.
 
         :param messages: what to send
         """
-        self.writer.write(b"".join(message.encode() for message in messages))
+        self.writer.write(bytes(self._held) + b"".join(message.encode() for message in messages))
+        self._held.clear()
         await self.writer.drain()
 
     async def close(self) -> None:
