@@ -54,7 +54,10 @@ def airflow_environment(settings: Settings) -> dict[str, str]:
         "login": REDSHIFT_USER,
         "password": REDSHIFT_PASSWORD,
         "schema": REDSHIFT_DATABASE,
-        "extra": {"ssl": False},  # the driver insists on TLS unless told, and the local Redshift has none
+        "extra": {
+            "ssl": False,  # the driver insists on TLS unless told, and the local Redshift has none
+            "application_name": "sparkify_etl",  # unless told, it looks through the whole call stack for one
+        },
     }
     aws = {
         "conn_type": "aws",
