@@ -10,10 +10,11 @@ from pathlib import Path
 
 import pytest
 
+from sparkify.tables import STAR
 from tests.conftest import REPOSITORY, rows
 from tests.expected_star import REAL_DATA, expected_star, read_events, read_songs
+from tests.pipeline import star
 
-STAR = ("fact_songplays", "dim_users", "dim_songs", "dim_artists", "dim_time")
 ANALYTICS = REPOSITORY / "include" / "sql" / "analytics"
 AIRFLOW = str(Path(sys.executable).with_name("airflow"))
 
@@ -33,14 +34,6 @@ def run_etl(*arguments, **variables):
     run = airflow("dags", "test", "sparkify_etl", *arguments, **variables)
     assert run.returncode == 0, run.stdout
     return run.stdout
-
-
-def star(hook):
-    tables = {}
-    for table in STAR:
-        found = rows(hook, f"SELECT * FROM {table}")
-        tables[table] = sorted(found, key=lambda row: [(value is not None, value) for value in row])
-    return tables
 
 
 @pytest.fixture(scope="module")

@@ -21,9 +21,9 @@ def request(url, token=None, body=None):
         return json.load(answer)
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def web(stack):
-    """The process, its address, and an API token of the user it names."""
+    """The process, its address, and an API token of the user it names; the last test stops it."""
     command = [sys.executable, "-m", "local", "web"]
     environment = os.environ | {"SPARKIFY_WEB_PORT": str(free_port())}
     with subprocess.Popen(

@@ -13,6 +13,19 @@ if TYPE_CHECKING:
 LEDGER = "etl_files"
 
 
+def ledger_exists(hook: "DbApiHook") -> bool:
+    """
+    Tell whether the warehouse has a ledger yet.
+
+    :param hook: the warehouse's hook
+    """
+    found = hook.get_first(
+        "SELECT 1 FROM information_schema.tables WHERE table_schema = current_schema() AND table_name = %s",
+        parameters=[LEDGER],
+    )
+    return found is not None
+
+
 def unrecorded_objects(
     hook: "DbApiHook", dataset: str, objects: Iterable[S3Object], recorded_before: datetime = datetime.min
 ) -> list[S3Object]:
@@ -21,19 +34,13 @@ def unrecorded_objects(
 
     A file that goes back to an older version is thus loaded again.
 
-    :param hook: the warehouse's hook; before the first run it has no ledger, and everything is new
+    :param hook: the warehouse's hook
     :param dataset: the staging table that the objects belong to
     :param objects: the objects to look up
     :param recorded_before: the ledger is known to have every object last modified before this date (UTC), so
         only its part from there on is read
     """
     recent = [item for item in objects if item.last_modified >= recorded_before]
-    exists = hook.get_first(
-        "SELECT 1 FROM information_schema.tables WHERE table_schema = current_schema() AND table_name = %s",
-        parameters=[LEDGER],
-    )
-    if not exists:
-        return recent
     rows = hook.get_records(
         f"SELECT s3_key, etag FROM {LEDGER} WHERE dataset = %s AND last_modified >= %s"
         " ORDER BY last_modified, loaded_at",

@@ -9,7 +9,7 @@ from airflow.providers.amazon.aws.hooks.s3 import S3Hook
 from airflow.sdk import BaseHook
 
 from sparkify.files import list_prefix
-from sparkify.ledger import unrecorded_objects
+from sparkify.ledger import ledger_exists, unrecorded_objects
 from sparkify.sql import explained, utc
 from sparkify.state import describe_listing, recall
 
@@ -46,8 +46,11 @@ def anything_to_load(
             listings = dict(zip(prefixes, listed, strict=True))
         if params["dry_run"]:
             hook = BaseHook.get_hook(conn_id)
+            recording = ledger_exists(hook)  # not before the first run, to which everything is new
             for dataset, listing in listings.items():
-                unrecorded = set(unrecorded_objects(hook, dataset, listing.objects))
+                unrecorded = set(
+                    unrecorded_objects(hook, dataset, listing.objects) if recording else listing.objects
+                )
                 files = [
                     item for item in listing.objects if item in unrecorded or wanted_again(item.url, params)
                 ]

@@ -8,11 +8,10 @@ from itertools import groupby
 from typing import TYPE_CHECKING
 
 from sparkify.files import split_url
-from sparkify.sql import insert_rows
+from sparkify.sql import Transaction, insert_rows
 
 if TYPE_CHECKING:
     from airflow.providers.amazon.aws.hooks.s3 import S3Hook
-    from airflow.providers.common.sql.hooks.sql import DbApiHook
 
 REJECTED_ROWS = "etl_rejected_rows"
 
@@ -38,27 +37,24 @@ class RejectedRow:
     raw_value: str | None = None
 
 
-def read_rejected_rows(
-    hook: "DbApiHook", s3: "S3Hook", session_id: int, since: datetime
-) -> list[RejectedRow]:
+def read_rejected_rows(s3: "S3Hook", session_id: int, since: datetime) -> Transaction[list[RejectedRow]]:
     """
-    Return what COPY rejected in a session, with the rejected lines as S3 has them.
+    Read what COPY rejected in a session, with the rejected lines as S3 has them.
 
     SYS_LOAD_ERROR_DETAIL exists on clusters and on Serverless, but holds no raw line
     (https://docs.aws.amazon.com/redshift/latest/dg/SYS_LOAD_ERROR_DETAIL.html).
 
-    :param hook: the warehouse's hook
     :param s3: the hook of the AWS connection
     :param session_id: process id of the session that ran COPY
     :param since: when the session's transaction began, UTC without zone
     """
-    found = hook.get_records(
+    found = yield (
         "SELECT TRIM(file_name), line_number, TRIM(column_name), TRIM(error_message)"
         " FROM sys_load_error_detail WHERE session_id = %s AND start_time >= %s"
         " ORDER BY file_name, line_number",
-        parameters=[session_id, since],
+        [session_id, since],
     )
-    return list(_with_raw_lines(s3, (RejectedRow(*row) for row in found)))
+    return list(_with_raw_lines(s3, (RejectedRow(*row) for row in found.rows)))
 
 
 def _with_raw_lines(s3: "S3Hook", rows: Iterable[RejectedRow]) -> Iterable[RejectedRow]:
@@ -81,23 +77,21 @@ def _value(raw_line: str | None, column_name: str) -> str | None:
     return None if value is None else str(value)
 
 
-def keep_rejected_rows(hook: "DbApiHook", dataset: str, run_id: str, rows: Sequence[RejectedRow]) -> None:
+def keep_rejected_rows(dataset: str, run_id: str, rows: Sequence[RejectedRow]) -> Transaction[None]:
     """
     Store a run's rejected rows in place of those that an earlier try of the run stored.
 
-    :param hook: the warehouse's hook
     :param dataset: the table that refused them
     :param run_id: the run
     :param rows: the rows
     """
-    hook.run(f"DELETE FROM {REJECTED_ROWS} WHERE dataset = %s AND run_id = %s", parameters=[dataset, run_id])
+    yield f"DELETE FROM {REJECTED_ROWS} WHERE dataset = %s AND run_id = %s", [dataset, run_id]
     rejected_at = datetime.now(UTC).replace(tzinfo=None)
     columns = (
         *("dataset", "s3_key", "line_number", "column_name", "reason", "raw_value", "raw_line"),
         *("run_id", "rejected_at"),
     )
-    insert_rows(
-        hook,
+    yield from insert_rows(
         REJECTED_ROWS,
         columns,
         [

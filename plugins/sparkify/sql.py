@@ -20,6 +20,10 @@ T = TypeVar("T")
 
 DRIVERS = ("psycopg", "psycopg2", "redshift_connector")
 
+# Bound values are counted in 16 bits, with a sign by redshift_connector
+# (https://www.postgresql.org/docs/current/protocol-message-formats.html).
+MOST_VALUES = 32767
+
 _IDENTIFIER = re.compile(r"[a-z_][a-z0-9_]{0,126}")
 _ROLE_ARN = re.compile(r"arn:aws[a-z-]*:iam::\d{12}:role/[\w+=,.@/-]+", re.ASCII)
 _REGION = re.compile(r"[a-z]{2}(-[a-z]+)+-\d")
@@ -115,8 +119,10 @@ class Result:
     row_count: int
 
 
+#: A statement, alone or with the values of its ``%s``.
+Statement = str | tuple[str, Sequence[Any]]
 #: Statements of one transaction, each of which is sent its :class:`Result` before the next is asked for.
-Transaction = Generator[str, Result, T]
+Transaction = Generator[Statement, Result, T]
 
 
 def run_in_transaction(hook: "DbApiHook", transaction: Transaction[T]) -> T:
@@ -129,12 +135,14 @@ def run_in_transaction(hook: "DbApiHook", transaction: Transaction[T]) -> T:
     """
     results: list[Result] = []
     returned: list[T] = []
+    values: list[Any] = []  # run() gives the same parameters to every statement, so their values change here
 
     def statements() -> Iterator[str]:
         try:
             statement = next(transaction)
             while True:
-                yield statement
+                text, values[:] = (statement, ()) if isinstance(statement, str) else statement
+                yield text
                 statement = transaction.send(results[-1])
         except StopIteration as end:
             returned.append(end.value)
@@ -142,7 +150,7 @@ def run_in_transaction(hook: "DbApiHook", transaction: Transaction[T]) -> T:
     def keep(cursor: Any) -> None:
         results.append(Result(list(cursor.fetchall()) if cursor.description else [], cursor.rowcount))
 
-    hook.run(statements(), autocommit=False, handler=keep)
+    hook.run(statements(), autocommit=False, parameters=values, handler=keep)
     return returned[0]
 
 
@@ -230,23 +238,25 @@ def constant(value: object) -> str:
     return str(value) if isinstance(value, int) else literal(str(value))
 
 
-def insert_rows(hook: "DbApiHook", table: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+def insert_rows(table: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> Transaction[None]:
     """
-    Insert rows by one statement of bound parameters, and commit. For tens of rows; more should be a COPY.
+    Insert rows by bound values, as many at a time as one statement can bind.
 
-    :param hook: the warehouse's hook
+    For up to thousands of rows; more should be a COPY.
+
     :param table: the table to insert into
     :param columns: the columns' names
     :param rows: the values of each row, in the columns' order
     """
-    if not rows:
-        return
     one_row = f"({', '.join(['%s'] * len(columns))})"
     names = ", ".join(identifier(column) for column in columns)
-    hook.run(
-        f"INSERT INTO {identifier(table)} ({names}) VALUES {', '.join([one_row] * len(rows))}",
-        parameters=[value for row in rows for value in row],
-    )
+    at_once = MOST_VALUES // len(columns)
+    for start in range(0, len(rows), at_once):
+        some = rows[start : start + at_once]
+        yield (
+            f"INSERT INTO {identifier(table)} ({names}) VALUES {', '.join([one_row] * len(some))}",
+            [value for row in some for value in row],
+        )
 
 
 @contextmanager

@@ -115,12 +115,23 @@ def test_rejected_rows_are_kept_with_file_line_reason_and_value(warehouse, s3, b
 
 
 def test_a_row_that_got_lost_between_copy_and_its_account_fails_the_task(warehouse, s3, bucket, monkeypatch):
-    monkeypatch.setattr("sparkify.operators.stage_to_redshift.read_rejected_rows", lambda *arguments: [])
+    def read_nothing(*arguments):
+        yield from ()
+        return []
+
+    monkeypatch.setattr("sparkify.operators.stage_to_redshift.read_rejected_rows", read_nothing)
     put(s3, "a.json", SONG, SONG | {"year": "MMXV"})
     with pytest.raises(
         AirflowException, match="COPY loaded 1 rows and rejected 1, but 1 rows are staged and 0"
     ):
         stage_songs(max_rejected_rows=10).execute(context())
+
+
+def test_as_many_rejected_rows_are_kept_as_copy_may_pass_over(warehouse, s3, bucket):
+    # More than one statement has room for: the protocol counts its bound values in 16 bits.
+    put(s3, "a.json", SONG, *[SONG | {"year": "MMXV"}] * 8000)
+    assert stage_songs(max_rejected_rows=10000).execute(context())["rejected"] == 8000
+    assert rows(warehouse, "SELECT COUNT(*) FROM etl_rejected_rows") == [(8000,)]
 
 
 def test_a_retry_does_not_keep_rejected_rows_twice(warehouse, s3, bucket):

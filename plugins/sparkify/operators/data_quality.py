@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.providers.common.sql.operators.sql import BaseSQLOperator, SQLCheckResult
 
 from sparkify.checks import Check
-from sparkify.sql import explained, insert_rows
+from sparkify.sql import Transaction, explained, insert_rows, run_in_transaction
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -40,6 +40,39 @@ class DataQualityOperator(BaseSQLOperator):
             for number, check in enumerate(self.checks)
         )
 
+    def transaction(self, run_id: str) -> Transaction[tuple[dict[int, int], dict[int, str]]]:
+        """
+        Yield the transaction's statements.
+
+        :param run_id: the run
+        :return: of each check by its number, how many rows break it; and of those that are broken, one row
+        """
+        failed_rows: dict[int, int] = dict((yield self.statement()).rows)
+        examples: dict[int, str] = {}
+        for number, count in failed_rows.items():
+            if count:
+                broken = yield f"SELECT * FROM ({self.checks[number].sql}) AS broken LIMIT 1"
+                examples[number] = str(broken.rows[0])
+        names = [check.name for check in self.checks]
+        placeholders = ", ".join(["%s"] * len(names))
+        yield (
+            f"DELETE FROM {QUALITY_RESULTS} WHERE run_id = %s AND check_name IN ({placeholders})",
+            [run_id, *names],
+        )
+        now = datetime.now(UTC).replace(tzinfo=None)
+        yield from insert_rows(
+            QUALITY_RESULTS,
+            ("run_id", "check_name", "table_name", "severity", "failed_rows", "example", "checked_at"),
+            [
+                (
+                    *(run_id, check.name, check.table, check.severity),
+                    *(failed_rows[number], examples.get(number), now),
+                )
+                for number, check in enumerate(self.checks)
+            ],
+        )
+        return failed_rows, examples
+
     def execute(self, context: "Context") -> dict[str, int]:
         """
         Run the checks.
@@ -48,15 +81,10 @@ class DataQualityOperator(BaseSQLOperator):
         :raises AirflowException: if a check of severity ``error`` fails; AirflowFailException, which is not
             retried, with ``retry_on_failure=False``
         """
-        hook = self.get_db_hook()
         with explained("Checking", self.conn_id):
-            failed_rows = dict(hook.get_records(self.statement()))
-            examples = {
-                number: str(hook.get_first(f"SELECT * FROM ({self.checks[number].sql}) AS broken LIMIT 1"))
-                for number, count in failed_rows.items()
-                if count
-            }
-            self._store(context["run_id"], failed_rows, examples)
+            failed_rows, examples = run_in_transaction(
+                self.get_db_hook(), self.transaction(context["run_id"])
+            )
         for number, check in enumerate(self.checks):
             if not failed_rows[number]:
                 self.log.info("passed: %s", check.name)
@@ -89,30 +117,3 @@ class DataQualityOperator(BaseSQLOperator):
                 f"{len(failures)} of {len(self.checks)} checks failed: {'; '.join(failures)}"
             )
         return {check.name: failed_rows[number] for number, check in enumerate(self.checks)}
-
-    def _store(self, run_id: str, failed_rows: dict[int, int], examples: dict[int, str]) -> None:
-        now = datetime.now(UTC).replace(tzinfo=None)
-        names = [check.name for check in self.checks]
-        hook = self.get_db_hook()
-        placeholders = ", ".join(["%s"] * len(names))
-        hook.run(
-            f"DELETE FROM {QUALITY_RESULTS} WHERE run_id = %s AND check_name IN ({placeholders})",
-            parameters=[run_id, *names],
-        )
-        insert_rows(
-            hook,
-            QUALITY_RESULTS,
-            ("run_id", "check_name", "table_name", "severity", "failed_rows", "example", "checked_at"),
-            [
-                (
-                    run_id,
-                    check.name,
-                    check.table,
-                    check.severity,
-                    failed_rows[number],
-                    examples.get(number),
-                    now,
-                )
-                for number, check in enumerate(self.checks)
-            ],
-        )

@@ -26,7 +26,6 @@ from sparkify.sql import (
 from sparkify.state import WAREHOUSE, describe_listing, recall, recorded_before
 
 if TYPE_CHECKING:
-    from airflow.providers.common.sql.hooks.sql import DbApiHook
     from airflow.sdk import Context
 
 
@@ -167,15 +166,24 @@ class StageToRedshiftOperator(BaseSQLOperator):
             ((staged,),) = (yield f"SELECT COUNT(*) AS staged FROM {table}").rows
             return staged
 
+        def account() -> Transaction[tuple[list[RejectedRow], list[Any]]]:
+            rejected = yield from read_rejected_rows(s3, *copy_of)
+            loads = yield (
+                "SELECT loaded_rows, error_count FROM sys_load_history"
+                " WHERE session_id = %s AND start_time >= %s AND table_name = %s",
+                [*copy_of, self.table],
+            )
+            yield from keep_rejected_rows(self.table, run_id, rejected)
+            return rejected, loads.rows
+
         try:
             staged = run_in_transaction(hook, transaction())
         except Exception as error:
             # A connection lost after a COPY that passed over bad rows is not a failure of that COPY.
             copy_failed = copy_of and is_database_error(error) and not may_pass(error)
-            rejected = read_rejected_rows(hook, s3, *copy_of) if copy_failed else []
+            rejected, _ = run_in_transaction(hook, account()) if copy_failed else ([], [])
             if not rejected:
                 raise
-            keep_rejected_rows(hook, self.table, run_id, rejected)
             self.log.error(
                 "%s\n%d rows were rejected, and are kept in etl_rejected_rows; nothing was loaded. Mend the"
                 " files, or let COPY pass over more rows (sparkify_max_rejected_rows, now %s):\n%s",
@@ -184,28 +192,22 @@ class StageToRedshiftOperator(BaseSQLOperator):
             raise AirflowFailException(
                 f"COPY rejected {len(rejected)} rows of {self.table}: {describe(rejected, 1)}"
             ) from error
-        rejected = read_rejected_rows(hook, s3, *copy_of)
-        keep_rejected_rows(hook, self.table, run_id, rejected)
+        rejected, loads = run_in_transaction(hook, account())
         if rejected:
             self.log.warning(
                 "%d rows were rejected, and are kept in etl_rejected_rows:\n%s",
                 *(len(rejected), describe(rejected)),
             )
         if manifest_url:
-            self._check_account(hook, copy_of, staged, len(rejected))
+            self._check_account(loads, staged, len(rejected))
         return staged, rejected
 
-    def _check_account(self, hook: "DbApiHook", copy_of: list[Any], staged: int, rejected: int) -> None:
+    def _check_account(self, loads: Sequence[Any], staged: int, rejected: int) -> None:
         """Hold what was staged and what was kept as rejected against Redshift's account of the COPY."""
         if not staged and not rejected:
             raise AirflowFailException(
                 f"{self.table}: no row came of the files, though none of them is empty"
             )
-        loads = hook.get_records(
-            "SELECT loaded_rows, error_count FROM sys_load_history"
-            " WHERE session_id = %s AND start_time >= %s AND table_name = %s",
-            parameters=[*copy_of, self.table],
-        )
         if not loads:
             self.log.warning("Redshift has no account of this COPY yet: nothing to compare the numbers with")
         elif tuple(loads[0]) != (staged, rejected):
