@@ -4,13 +4,18 @@ import json
 from itertools import pairwise
 from typing import Any
 
+import psycopg
 import pytest
 from airflow.sdk.exceptions import AirflowFailException
 
+from local.redshift.postgres import Postgres
+from local.settings import REDSHIFT_DATABASE
 from sparkify.operators import RecordFilesOperator
 from tests.conftest import rows
 from tests.pipeline import Pipeline
 
+# They grow by the hour; the other tables grow with users, songs and what is wrong.
+LARGE = ("fact_songplays", "dim_time", "etl_files")
 PREFIXES = {"sparkify_log_data": "s3://runs/log_data/", "sparkify_song_data": "s3://runs/song_data/"}
 EVENT: dict[str, Any] = {
     "artist": "Elena",
@@ -87,6 +92,34 @@ def test_an_hour_without_news_asks_the_warehouse_nothing(runs, warehouse):
         [after - before for before, after in zip(*pair, strict=True)] for pair in pairwise(counts)
     )
     assert with_run == without
+
+
+@pytest.fixture
+def scans(stack, created):
+    """Return how often each table was scanned from end to end; PostgreSQL does so only where it must."""
+    server = Postgres(stack)
+    server.start()  # adopts the one that runs
+
+    def count():
+        with psycopg.connect(server.dsn, autocommit=True) as postgres:
+            return dict(postgres.execute("SELECT relname, seq_scan FROM pg_stat_user_tables").fetchall())
+
+    with psycopg.connect(server.dsn, autocommit=True) as postgres:
+        postgres.execute(f"ALTER DATABASE {REDSHIFT_DATABASE} SET enable_seqscan = off")
+        yield count
+        postgres.execute(f"ALTER DATABASE {REDSHIFT_DATABASE} RESET enable_seqscan")
+
+
+def test_an_hour_of_events_reaches_the_large_tables_by_their_zone_maps_alone(runs, scans):
+    runs()
+    before = scans()
+    # A play that is there already, corrected, and a new one
+    runs.put("log_data/1.json", EVENT | {"ts": EVENT["ts"] + 5}, EVENT | {"itemInSession": 2})
+    result = runs()
+    assert (result["load_fact_songplays"]["inserted"], result["load_fact_songplays"]["updated"]) == (1, 1)
+    after = scans()
+    assert after["dim_users"] > before["dim_users"]
+    assert {table: after[table] - before[table] for table in LARGE} == dict.fromkeys(LARGE, 0)
 
 
 def test_a_warehouse_emptied_behind_its_back_is_noticed_when_the_ledger_is_checked(runs, warehouse):

@@ -134,6 +134,10 @@ class Postgres:
                 "SELECT 1 FROM pg_database WHERE datname = %s", [REDSHIFT_DATABASE]
             ).fetchone():
                 connection.execute(sql.SQL("CREATE DATABASE {database} OWNER {user}").format(**names))
+            # Redshift loops only over what it cannot hash, such as a cross join; PostgreSQL would look for
+            # each row of a small table in the zone maps of a large one
+            # (https://docs.aws.amazon.com/redshift/latest/dg/c-the-query-plan.html).
+            connection.execute(sql.SQL("ALTER DATABASE {database} SET enable_nestloop = off").format(**names))
         with psycopg.connect(self.dsn) as connection:
             connection.execute(CATALOG.read_bytes())
 
