@@ -101,8 +101,8 @@ STAR_CHECKS = (
     ),
     Check(
         "etl_rejected_rows: every staged play without a user is there",
-        "SELECT COUNT(*) AS plays FROM (SELECT DISTINCT sessionid, iteminsession, userid FROM staging_events"
-        " WHERE page = 'NextSong' AND (userid IS NULL OR userid = '')) AS userless"
+        "SELECT COUNT(*) AS plays FROM staging_events"
+        " WHERE page = 'NextSong' AND (userid IS NULL OR userid = '')"
         " HAVING COUNT(*) <> {{ ti.xcom_pull(task_ids='load_fact_songplays')['rejected'] }}",
     ),
     Check(
@@ -210,6 +210,7 @@ def sparkify_etl():
         sql="transform/fact_songplays.sql",
         within="session_id",
         rejected_sql="transform/etl_rejected_rows.sql",
+        manifest="{{ ti.xcom_pull(task_ids='stage_events')['manifest'] or '' }}",
         replace_from="{{ params.replace_from or '' }}",
         replace_to="{{ params.replace_to or '' }}",
         dependents={"dim_time": "start_time"},
@@ -233,7 +234,10 @@ def sparkify_etl():
     )
     check_star = DataQualityOperator(task_id="check_star", checks=STAR_CHECKS, retry_on_failure=False)
     record_files = RecordFilesOperator(
-        task_id="record_files", staging_task_ids=["stage_events", "stage_songs"], **COPY
+        task_id="record_files",
+        staging_task_ids=["stage_events", "stage_songs"],
+        fact_task_ids=["load_fact_songplays", "relink_songplays"],
+        **COPY,
     )
 
     chain(

@@ -3,9 +3,11 @@
 import json
 import os
 import re
+import sqlite3
 import subprocess
 import sys
 from collections import Counter
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -52,6 +54,12 @@ def test_a_run_builds_the_star_that_an_independent_computation_expects(first_run
     assert len(found["fact_songplays"]) > 6000
     for table in STAR:
         assert found[table] == expected[table], table
+
+
+def test_the_runs_note_tells_what_it_loaded(first_run, stack):
+    with closing(sqlite3.connect(stack.home / "airflow" / "airflow.db")) as database:
+        notes = [note for (note,) in database.execute("SELECT content FROM dag_run_note")]
+    assert any(note.startswith("Loaded staging_events: 30 files, ") for note in notes), notes
 
 
 def test_every_file_is_recorded_once_all_is_loaded(first_run, created, stack):

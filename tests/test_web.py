@@ -37,17 +37,23 @@ def web(stack):
         process.terminate()
 
 
-def test_a_scheduled_and_a_triggered_run_end_green_and_nothing_listens_beyond_this_machine(web, warehouse):
+def test_scheduled_and_triggered_runs_end_green_and_nothing_listens_beyond_this_machine(web, warehouse):
     process, url, token = web
     runs = f"{url}/api/v2/dags/sparkify_etl/dagRuns"
-    request(runs, token, {"logical_date": None})
+    request(runs, token, {"logical_date": None, "note": "by hand"})
+    request(runs, token, {"logical_date": None, "dag_run_id": "checked", "conf": {"check_ledger": True}})
     deadline = time.monotonic() + 120
     states: dict[str, str] = {}
-    while set(states.values()) != {"success"} or set(states) < {"manual", "scheduled"}:
+    while len(states) < 3 or set(states.values()) != {"success"}:
         assert time.monotonic() < deadline, states
         assert "failed" not in states.values()
         time.sleep(1)
-        states = {run["run_type"]: run["state"] for run in request(runs, token)["dag_runs"]}
+        found = request(runs, token)["dag_runs"]
+        states = {run["dag_run_id"]: run["state"] for run in found}
+    assert {run["run_type"] for run in found} == {"manual", "scheduled"}
+    notes = {run["dag_run_id"]: run["note"] for run in found}
+    assert "by hand" in notes.values()
+    assert notes["checked"].startswith("Loaded staging_events: ")
     assert warehouse.get_first("SELECT COUNT(*) FROM fact_songplays")[0] > 6000
     family = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
     listening = {

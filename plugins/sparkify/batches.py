@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from airflow.sdk.exceptions import AirflowFailException
 
-from sparkify.sql import Transaction, literal
+from sparkify.sql import Transaction
 
 BATCHES = "etl_batches"
 
@@ -17,8 +17,8 @@ def take_staging(dataset: str, run_id: str, files: int) -> Transaction[None]:
     :param run_id: the run
     :param files: how many files it stages
     """
-    yield f"DELETE FROM {BATCHES} WHERE dataset = {literal(dataset)}"
-    yield f"INSERT INTO {BATCHES} VALUES ({literal(dataset)}, {literal(run_id)}, {int(files)}, SYSDATE)"
+    yield f"DELETE FROM {BATCHES} WHERE dataset = %s", [dataset]
+    yield f"INSERT INTO {BATCHES} VALUES (%s, %s, %s, SYSDATE)", [dataset, run_id, files]
 
 
 def require_staging(datasets: Sequence[str], run_id: str) -> Transaction[bool]:
@@ -32,9 +32,12 @@ def require_staging(datasets: Sequence[str], run_id: str) -> Transaction[bool]:
     """
     if not datasets:
         return True
-    names = ", ".join(literal(dataset) for dataset in datasets)
+    names = ", ".join(["%s"] * len(datasets))
     owners = (
-        yield f"SELECT dataset, run_id, files FROM {BATCHES} WHERE dataset IN ({names}) ORDER BY dataset"
+        yield (
+            f"SELECT dataset, run_id, files FROM {BATCHES} WHERE dataset IN ({names}) ORDER BY dataset",
+            datasets,
+        )
     ).rows
     for dataset, owner, _ in owners:
         if owner != run_id:

@@ -1,14 +1,14 @@
-"""Rows that COPY rejects: read from Redshift's load errors, kept in ``etl_rejected_rows``, described."""
+"""Rows that are not loaded: found in Redshift's load errors and on S3, kept in ``etl_rejected_rows``."""
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from itertools import groupby
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sparkify.files import split_url
-from sparkify.sql import Transaction, insert_rows
+from sparkify.sql import Result, Transaction, insert_rows
 
 if TYPE_CHECKING:
     from airflow.providers.amazon.aws.hooks.s3 import S3Hook
@@ -19,18 +19,18 @@ REJECTED_ROWS = "etl_rejected_rows"
 @dataclass(frozen=True)
 class RejectedRow:
     """
-    An input row that COPY did not load.
+    An input row that was not loaded.
 
-    :param url: the object that holds it, ``s3://bucket/key``
+    :param url: the object that holds it, ``s3://bucket/key``; None if it was not found
     :param line_number: the line, from 1, on which the row ends
     :param column_name: the column that it broke, empty if the row could not be parsed
-    :param reason: Redshift's words
+    :param reason: what is wrong with it, in Redshift's words if COPY refused it
     :param raw_line: the line as the object has it
     :param raw_value: the value that the line has for the column
     """
 
-    url: str
-    line_number: int
+    url: str | None
+    line_number: int | None
     column_name: str
     reason: str
     raw_line: str | None = None
@@ -54,27 +54,61 @@ def read_rejected_rows(s3: "S3Hook", session_id: int, since: datetime) -> Transa
         " ORDER BY file_name, line_number",
         [session_id, since],
     )
-    return list(_with_raw_lines(s3, (RejectedRow(*row) for row in found.rows)))
+    return list(_with_raw_lines(s3, found.rows))
 
 
-def _with_raw_lines(s3: "S3Hook", rows: Iterable[RejectedRow]) -> Iterable[RejectedRow]:
-    for url, of_one_file in groupby(rows, key=lambda row: row.url):
-        bucket, key = split_url(url)
-        lines = s3.get_key(key, bucket).get()["Body"].read().decode("utf-8", "replace").split("\n")
-        for row in of_one_file:
-            raw_line = lines[row.line_number - 1] if 0 < row.line_number <= len(lines) else None
-            yield replace(row, raw_line=raw_line, raw_value=_value(raw_line, row.column_name))
+def _with_raw_lines(s3: "S3Hook", rows: Iterable[Sequence[Any]]) -> Iterator[RejectedRow]:
+    for url, of_one_file in groupby(rows, key=lambda row: row[0]):
+        lines = _lines(s3, url)
+        for _, line_number, column_name, reason in of_one_file:
+            raw_line = lines[line_number - 1] if 0 < line_number <= len(lines) else ""
+            raw_value = _fields(raw_line).get(column_name)
+            yield RejectedRow(url, line_number, column_name, reason, raw_line or None, raw_value)
 
 
-def _value(raw_line: str | None, column_name: str) -> str | None:
+def find_rejected_rows(s3: "S3Hook", manifest_url: str | None, rejected: Result) -> list[RejectedRow]:
+    """
+    Find the lines of staged rows that were refused further on: COPY does not tell which file a row is from.
+
+    Every file of the manifest is read, unless no row was refused.
+
+    :param s3: the hook of the AWS connection
+    :param manifest_url: ``s3://…`` of the manifest of the files that were staged
+    :param rejected: the rows: ``column_name``, ``reason``, and staged columns whose values tell the line
+    :return: as many rows; those whose object is not on one line have no file and line number
+    """
+    names = rejected.columns[2:]
+    wanted: dict[tuple[str | None, ...], list[RejectedRow]] = {}
+    for column_name, reason, *staged in rejected.rows:
+        values = tuple(None if value is None else str(value) for value in staged)
+        known = dict(zip(names, values, strict=True))
+        row = RejectedRow(None, None, column_name, reason, json.dumps(known), known.get(column_name))
+        wanted.setdefault(values, []).append(row)
+    found = []
+    if wanted and manifest_url:
+        for entry in json.loads("\n".join(_lines(s3, manifest_url)))["entries"]:
+            for number, line in enumerate(_lines(s3, entry["url"]), start=1):
+                fields = _fields(line)
+                rows = wanted.get(tuple(fields.get(name) for name in names))
+                if rows:
+                    found.append(replace(rows.pop(), url=entry["url"], line_number=number, raw_line=line))
+    return found + [row for rows in wanted.values() for row in rows]
+
+
+def _lines(s3: "S3Hook", url: str) -> list[str]:
+    bucket, key = split_url(url)
+    return s3.get_key(key, bucket).get()["Body"].read().decode("utf-8", "replace").split("\n")
+
+
+def _fields(line: str) -> dict[str, str | None]:
+    """Return a JSON object's values as text, by their names in lower case; none of what is no object."""
     try:
-        fields = json.loads(raw_line or "")
+        fields = json.loads(line)
     except ValueError:
-        return None
+        return {}
     if not isinstance(fields, dict):
-        return None
-    value = {name.lower(): value for name, value in fields.items()}.get(column_name)
-    return None if value is None else str(value)
+        return {}
+    return {name.lower(): None if value is None else str(value) for name, value in fields.items()}
 
 
 def keep_rejected_rows(dataset: str, run_id: str, rows: Sequence[RejectedRow]) -> Transaction[None]:
@@ -96,7 +130,7 @@ def keep_rejected_rows(dataset: str, run_id: str, rows: Sequence[RejectedRow]) -
         columns,
         [
             (
-                *(dataset, split_url(row.url)[1], row.line_number, row.column_name, row.reason),
+                *(dataset, row.url and split_url(row.url)[1], row.line_number, row.column_name, row.reason),
                 *(_cut(row.raw_value, 1024), _cut(row.raw_line, 65535), run_id, rejected_at),
             )
             for row in rows
@@ -116,7 +150,7 @@ def describe(rows: Sequence[RejectedRow], most: int = 10) -> str:
     :param most: how many to show
     """
     shown = [
-        f"{row.url} line {row.line_number}"
+        (f"{row.url} line {row.line_number}" if row.url else "a row of an unknown line")
         + (f", column {row.column_name}" if row.column_name else "")
         + f": {row.reason} [{(row.raw_value or row.raw_line or '')[:120]}]"
         for row in rows[:most]

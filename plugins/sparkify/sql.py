@@ -111,10 +111,12 @@ class Result:
     """
     What one statement answered.
 
+    :param columns: the names of a query's columns
     :param rows: the rows of a query
     :param row_count: how many rows the statement changed
     """
 
+    columns: list[str]
     rows: list[Any]
     row_count: int
 
@@ -148,7 +150,8 @@ def run_in_transaction(hook: "DbApiHook", transaction: Transaction[T]) -> T:
             returned.append(end.value)
 
     def keep(cursor: Any) -> None:
-        results.append(Result(list(cursor.fetchall()) if cursor.description else [], cursor.rowcount))
+        columns = [column[0] for column in cursor.description or ()]
+        results.append(Result(columns, list(cursor.fetchall()) if columns else [], cursor.rowcount))
 
     hook.run(statements(), autocommit=False, parameters=values, handler=keep)
     return returned[0]

@@ -8,7 +8,9 @@ from airflow.dag_processing.dagbag import DagBag
 
 from tests.conftest import REPOSITORY, context
 
-TASK_INSTANCE = SimpleNamespace(xcom_pull=lambda task_ids: {"within": "1 = 1", "rejected": 0})
+TASK_INSTANCE = SimpleNamespace(
+    xcom_pull=lambda task_ids: {"within": "1 = 1", "rejected": 0, "manifest": None}
+)
 
 
 @pytest.fixture(scope="module")

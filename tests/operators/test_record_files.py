@@ -12,25 +12,43 @@ FILES = [
 ]
 
 
-def record(s3, *results):
+PLAYS = {"inserted": 6505, "updated": 0, "unchanged": 1, "deleted": 0, "rejected": 2, "within": "1 = 1"}
+
+
+def record(*staged):
+    results = {"stage_events": staged[0], "load_plays": PLAYS}
     operator = RecordFilesOperator(
         task_id="record_files",
         staging_task_ids=["stage_events"],
+        fact_task_ids=["load_plays"],
         iam_role="arn:aws:iam::123456789012:role/copy",
         region="us-west-2",
     )
-    return operator.execute(context(ti=SimpleNamespace(xcom_pull=lambda task_ids: results)))
+    pull = SimpleNamespace(xcom_pull=lambda task_ids: [results[task_id] for task_id in task_ids])
+    return operator.execute(context(ti=pull))
 
 
 def staged(s3, files):
     lines = ledger_lines("staging_events", files, "run 1", datetime(2018, 12, 1))
     s3.load_string(lines, "tests/ledger.json", "sparkify-etl", replace=True)
-    ledger_file = "s3://sparkify-etl/tests/ledger.json"
-    return {"dataset": "staging_events", "files": len(files), "ledger_file": ledger_file, "listing": {}}
+    counts = {"files": len(files), "bytes": 20, "staged": 7854, "rejected": 1}
+    ledger_file = "s3://sparkify-etl/tests/ledger.json" if files else None
+    return {"dataset": "staging_events", **counts, "ledger_file": ledger_file, "listing": {}}
+
+
+def test_the_run_is_accounted_for_in_one_line(warehouse, s3, logged):
+    account = record(staged(s3, FILES))
+    assert account["staging_events"] == {"files": 2, "bytes": 20, "staged": 7854, "rejected": 1}
+    assert account["load_plays"]["inserted"] == 6505
+    assert account["summary"] == (
+        "staging_events: 2 files, 20 bytes, 7,854 staged, 1 rejected;"
+        " load_plays: 6,505 inserted, 0 updated, 1 unchanged, 0 deleted, 2 rejected"
+    )
+    assert f"Loaded {account['summary']}" in logged()
 
 
 def test_staged_files_are_recorded_with_their_version(warehouse, s3):
-    assert record(s3, staged(s3, FILES)) == 2
+    record(staged(s3, FILES))
     recorded = "SELECT dataset, s3_key, etag, size_bytes, last_modified, run_id FROM etl_files"
     assert rows(warehouse, f"{recorded} ORDER BY s3_key") == [
         ("staging_events", file.key, file.etag, 10, file.last_modified, "run 1") for file in FILES
@@ -39,10 +57,10 @@ def test_staged_files_are_recorded_with_their_version(warehouse, s3):
 
 def test_recording_again_changes_nothing(warehouse, s3):
     for _ in range(2):
-        record(s3, staged(s3, FILES))
+        record(staged(s3, FILES))
     assert warehouse.get_first("SELECT COUNT(*) FROM etl_files")[0] == 2
 
 
 def test_a_run_that_staged_nothing_records_nothing(warehouse, s3):
-    assert record(s3, {"dataset": "staging_events", "files": 0, "ledger_file": None, "listing": {}}) == 0
+    record(staged(s3, []))
     assert warehouse.get_first("SELECT COUNT(*) FROM etl_files")[0] == 0

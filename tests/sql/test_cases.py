@@ -41,7 +41,8 @@ def with_defaults(table: str, rows: list[dict]) -> Iterator[dict]:
 
 def rendered(task):
     task = task.prepare_for_execution()
-    task.render_template_fields(context(ti=SimpleNamespace(xcom_pull=lambda task_ids: {"within": "1 = 1"})))
+    before = {"within": "1 = 1", "manifest": None}
+    task.render_template_fields(context(ti=SimpleNamespace(xcom_pull=lambda task_ids: before)))
     return task
 
 

@@ -4,17 +4,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from airflow.providers.amazon.aws.hooks.s3 import S3Hook
 from airflow.providers.common.sql.operators.sql import BaseSQLOperator
 
 from sparkify.batches import require_staging
-from sparkify.rejects import REJECTED_ROWS
+from sparkify.rejects import describe, find_rejected_rows, keep_rejected_rows
 from sparkify.sql import (
     Replaced,
     Transaction,
     constant,
     explained,
     identifier,
-    literal,
     replace_changed_rows,
     run_in_transaction,
     utc,
@@ -36,8 +36,11 @@ class LoadFactOperator(BaseSQLOperator):
     :param within: a column that is the same for all rows of one key: only its range that the batch has is
         looked at
     :param time_column: the facts' time, by which ``replace_from`` and ``replace_to`` choose
-    :param rejected_sql: a SELECT of the batch's other rows, as rows of ``etl_rejected_rows`` whose dataset is
-        the fact table, or a ``.sql`` file (templated)
+    :param rejected_sql: a SELECT of the batch's other rows, to be kept in ``etl_rejected_rows``:
+        ``column_name``, ``reason``, and the staged columns by whose values a row's line is found; or a
+        ``.sql`` file (templated)
+    :param manifest: ``s3://…`` of the manifest of the batch's files, to find those lines in; empty if there
+        is none (templated)
     :param replace_from: if given, the facts from this time on (ISO 8601; templated) …
     :param replace_to: … up to and without this one are deleted before the batch is loaded (templated)
     :param dependents: dimensions of which a row exists only as long as a fact refers to it, with the column
@@ -45,10 +48,11 @@ class LoadFactOperator(BaseSQLOperator):
     :param reads: the staging tables that the SELECTs read, which must still hold this run's files; if they
         hold none, there is nothing to do
     :param conn_id: the warehouse; its connection type picks the hook
+    :param aws_conn_id: the AWS connection that reads the batch's files
     """
 
     template_fields: Sequence[str] = (
-        *("table", "sql", "rejected_sql", "replace_from", "replace_to"),
+        *("table", "sql", "rejected_sql", "manifest", "replace_from", "replace_to"),
         *BaseSQLOperator.template_fields,
     )
     template_ext: Sequence[str] = (".sql",)
@@ -63,11 +67,13 @@ class LoadFactOperator(BaseSQLOperator):
         within: str | None = None,
         time_column: str = "start_time",
         rejected_sql: str | None = None,
+        manifest: str = "",
         replace_from: str = "",
         replace_to: str = "",
         dependents: Mapping[str, str] | None = None,
         reads: Sequence[str] = (),
         conn_id: str = "redshift",
+        aws_conn_id: str = "aws_default",
         **kwargs: Any,
     ) -> None:
         super().__init__(conn_id=conn_id, **kwargs)
@@ -75,7 +81,8 @@ class LoadFactOperator(BaseSQLOperator):
             raise ValueError(f"{self.task_id}: a fact needs at least one key column")
         self.table, self.key, self.sql, self.within = table, key, sql, within
         self.time_column, self.replace_from, self.replace_to = time_column, replace_from, replace_to
-        self.rejected_sql, self.dependents, self.reads = rejected_sql, dependents or {}, reads
+        self.rejected_sql, self.manifest, self.aws_conn_id = rejected_sql, manifest, aws_conn_id
+        self.dependents, self.reads = dependents or {}, reads
 
     def transaction(self, run_id: str) -> Transaction[dict[str, Any]]:
         """
@@ -87,16 +94,22 @@ class LoadFactOperator(BaseSQLOperator):
             return {**asdict(Replaced()), "deleted": 0, "rejected": 0}
         deleted = yield from self._delete_window()
         replaced = yield from replace_changed_rows(self.table, self.key, self.sql, self.within)
-        rejected = 0
-        if self.rejected_sql:
-            of_this_run = f"dataset = {literal(self.table)} AND run_id = {literal(run_id)}"
-            yield f"DELETE FROM {REJECTED_ROWS} WHERE {of_this_run}"
-            rejected = (yield f"INSERT INTO {REJECTED_ROWS}\n{self.rejected_sql}").row_count
+        rejected = (yield from self._keep_rejected(run_id)) if self.rejected_sql else 0
         if deleted:
             yield from self._delete_orphans(f"{self.table}_deleted")
         if replaced.updated:
             yield from self._delete_orphans(f"{self.table}_replaced")
         return {**asdict(replaced), "deleted": deleted, "rejected": rejected}
+
+    def _keep_rejected(self, run_id: str) -> Transaction[int]:
+        s3 = S3Hook(aws_conn_id=self.aws_conn_id)
+        rows = find_rejected_rows(s3, self.manifest, (yield str(self.rejected_sql)))
+        yield from keep_rejected_rows(self.table, run_id, rows)
+        if rows:
+            self.log.warning(
+                "%d rows were refused, and are kept in etl_rejected_rows:\n%s", len(rows), describe(rows)
+            )
+        return len(rows)
 
     def _delete_window(self) -> Transaction[int]:
         if not self.replace_from:

@@ -12,6 +12,9 @@ from sparkify.state import WAREHOUSE, remember
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
+STAGED = ("files", "bytes", "staged", "rejected")
+LOADED = ("inserted", "updated", "unchanged", "deleted", "rejected")
+
 
 class RecordFilesOperator(BaseSQLOperator):
     """
@@ -22,6 +25,7 @@ class RecordFilesOperator(BaseSQLOperator):
     what was listed (:mod:`sparkify.state`), and marks the asset ``sparkify_warehouse`` as updated.
 
     :param staging_task_ids: the run's :class:`StageToRedshiftOperator` tasks
+    :param fact_task_ids: the run's :class:`LoadFactOperator` tasks, whose numbers the run's account takes in
     :param iam_role: ARN of the role that COPY reads S3 with, or ``default`` for the cluster's own (templated)
     :param region: AWS region of the work bucket (templated)
     :param conn_id: the warehouse; its connection type picks the hook
@@ -33,13 +37,14 @@ class RecordFilesOperator(BaseSQLOperator):
         self,
         *,
         staging_task_ids: Sequence[str],
+        fact_task_ids: Sequence[str],
         iam_role: str,
         region: str,
         conn_id: str = "redshift",
         **kwargs: Any,
     ) -> None:
         super().__init__(conn_id=conn_id, outlets=[WAREHOUSE], **kwargs)
-        self.staging_task_ids = staging_task_ids
+        self.staging_task_ids, self.fact_task_ids = staging_task_ids, fact_task_ids
         self.iam_role = iam_role
         self.region = region
 
@@ -57,11 +62,13 @@ class RecordFilesOperator(BaseSQLOperator):
         key = ("dataset", "s3_key", "etag", "last_modified")
         yield from replace_changed_rows(LEDGER, key, "SELECT * FROM recorded", within="last_modified")
 
-    def execute(self, context: "Context") -> int:
+    def execute(self, context: "Context") -> dict[str, Any]:
         """
         Record the files.
 
-        :return: for XCom: the number of files that the run staged
+        :return: for XCom, the run's account: ``files``, ``bytes``, ``staged`` and ``rejected`` rows by
+            dataset; facts ``inserted``, ``updated``, ``unchanged``, ``deleted`` and ``rejected`` by task; and
+            a ``summary`` of it all in one line
         """
         staged = context["ti"].xcom_pull(task_ids=list(self.staging_task_ids))
         ledger_files = [result["ledger_file"] for result in staged if result["ledger_file"]]
@@ -69,6 +76,14 @@ class RecordFilesOperator(BaseSQLOperator):
             with explained("Recording files", self.conn_id):
                 run_in_transaction(self.get_db_hook(), self.transaction(ledger_files))
         remember(context, {result["dataset"]: result["listing"] for result in staged})
-        files = sum(result["files"] for result in staged)
-        self.log.info("%d files recorded in %s", files, LEDGER)
-        return files
+        loaded = zip(
+            self.fact_task_ids, context["ti"].xcom_pull(task_ids=list(self.fact_task_ids)), strict=True
+        )
+        account = {result["dataset"]: {name: result[name] for name in STAGED} for result in staged}
+        account |= {task_id: {name: result[name] for name in LOADED} for task_id, result in loaded}
+        summary = "; ".join(
+            f"{source}: " + ", ".join(f"{count:,} {name}" for name, count in counts.items())
+            for source, counts in account.items()
+        )
+        self.log.info("Loaded %s", summary)
+        return {**account, "summary": summary}

@@ -103,8 +103,9 @@ class StageToRedshiftOperator(BaseSQLOperator):
         Stage the new objects.
 
         :return: for XCom: ``dataset``; ``files`` and ``bytes`` that were staged; ``passed_over`` objects;
-            ``staged`` and ``rejected`` rows; ``ledger_file``, the ``s3://…`` of the ledger rows (None if
-            nothing is new); and ``listing``, what to remember of the prefix
+            ``staged`` and ``rejected`` rows; ``manifest`` and ``ledger_file``, the ``s3://…`` of the COPY's
+            manifest and of the ledger rows (None if there are none); and ``listing``, what to remember of the
+            prefix
         :raises SourceError: if the prefix does not exist or may not be listed
         :raises AirflowFailException: if COPY rejected too many rows
         :raises AirflowException: if rows staged and rejected are not those that COPY accounts for
@@ -140,6 +141,7 @@ class StageToRedshiftOperator(BaseSQLOperator):
             "passed_over": listing.passed_over,
             "staged": staged,
             "rejected": len(rejected),
+            "manifest": manifest_url,
             "ledger_file": ledger_file,
             "listing": describe_listing(self.prefix, listing.objects),
         }

@@ -1,0 +1,53 @@
+"""
+The note of a run in Airflow's web UI: one line of what it loaded.
+
+A task cannot write it, for the API that tasks use has no call for notes; so whoever ends the run does, which
+is the scheduler or ``airflow dags test``
+(https://airflow.apache.org/docs/apache-airflow/3.3.0/howto/listener-plugin.html).
+"""
+
+from typing import TYPE_CHECKING
+
+from airflow.listeners import hookimpl
+
+if TYPE_CHECKING:
+    from airflow.models.dagrun import DagRun
+    from sqlalchemy.orm import Session
+
+DAG_ID = "sparkify_etl"
+TASK_ID = "record_files"
+BEGINS_WITH = "Loaded "
+
+
+@hookimpl
+def on_dag_run_success(dag_run: "DagRun") -> None:
+    """
+    Note what a run has loaded, unless it loaded nothing or a person has written a note.
+
+    :param dag_run: the run; the scheduler holds it locked, so that its own session must write the note
+    """
+    # Every process of Airflow loads its plugins, and the models are slow to import.
+    from airflow.models.dagrun import DagRun
+    from airflow.utils.session import create_session
+    from sqlalchemy.orm import object_session
+
+    if dag_run.dag_id != DAG_ID:
+        return
+    session = object_session(dag_run)
+    if session:
+        _write_note(dag_run, session)
+        return
+    with create_session() as session:  # of ``airflow dags test``, whose run is in no session
+        _write_note(session.get_one(DagRun, dag_run.id), session)
+
+
+def _write_note(dag_run: "DagRun", session: "Session") -> None:
+    from airflow.models.xcom import XCOM_RETURN_KEY, XComModel
+
+    if dag_run.note and not dag_run.note.startswith(BEGINS_WITH):
+        return
+    account = session.scalars(
+        XComModel.get_many(run_id=dag_run.run_id, key=XCOM_RETURN_KEY, task_ids=TASK_ID, dag_ids=DAG_ID)
+    ).first()
+    if account:
+        dag_run.note = BEGINS_WITH + XComModel.deserialize_value(account)["summary"]
