@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any, cast
 from airflow.providers.amazon.aws.hooks.s3 import S3Hook
 from airflow.sdk import BaseHook
 
+from sparkify.errors import explained
 from sparkify.files import list_prefix
 from sparkify.ledger import ledger_exists, unrecorded_objects
-from sparkify.sql import explained, utc
+from sparkify.sql import utc
 from sparkify.state import describe_listing, recall
 
 if TYPE_CHECKING:

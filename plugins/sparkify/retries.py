@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 from airflow.sdk.definitions.retry_policy import RetryDecision, RetryPolicy
 from botocore.exceptions import BotoCoreError, ClientError
 
+from sparkify.errors import is_database_error, sqlstate
 from sparkify.files import SourceError
-from sparkify.sql import is_database_error, sqlstate
 
 if TYPE_CHECKING:
     from airflow.sdk import Context

@@ -1,24 +1,17 @@
-"""SQL that several operators share, and the error message for when the warehouse refuses it."""
+"""SQL that several operators share: what may stand in a statement, COPY, and transactions of statements."""
 
-import logging
 import re
-import struct
 from collections.abc import Generator, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from sparkify.files import SourceError, split_url
+from sparkify.files import split_url
 
 if TYPE_CHECKING:
     from airflow.providers.common.sql.hooks.sql import DbApiHook
 
-log = logging.getLogger(__name__)
-
 T = TypeVar("T")
-
-DRIVERS = ("psycopg", "psycopg2", "redshift_connector")
 
 # Bound values are counted in 16 bits, with a sign by redshift_connector
 # (https://www.postgresql.org/docs/current/protocol-message-formats.html).
@@ -260,71 +253,3 @@ def insert_rows(table: str, columns: Sequence[str], rows: Sequence[Sequence[Any]
             f"INSERT INTO {identifier(table)} ({names}) VALUES {', '.join([one_row] * len(some))}",
             [value for row in some for value in row],
         )
-
-
-@contextmanager
-def explained(doing: str, conn_id: str | None) -> Iterator[None]:
-    """
-    Log one plain line before an error of the warehouse, of the source or of a setting goes on its way.
-
-    :param doing: what failed, to begin the line with
-    :param conn_id: the warehouse's connection
-    """
-    try:
-        yield
-    except (SourceError, ValueError) as error:
-        log.error("%s failed: %s", doing, error)
-        raise
-    except Exception as error:
-        if not is_database_error(error):
-            raise
-        unreachable = sqlstate(error) is None
-        log.error(
-            "%s failed on connection '%s': %s%s",
-            doing,
-            conn_id,
-            error_message(error),
-            ". Is the warehouse running, and are the connection's host, port and user right?"
-            if unreachable
-            else "",
-        )
-        raise
-
-
-def is_database_error(error: BaseException) -> bool:
-    """
-    Tell whether an exception is a database driver's, by PEP 249's name for the root of its exceptions.
-
-    The connection picks the hook, and the hook its driver: redshift_connector, psycopg2 or psycopg.
-
-    redshift_connector lets a ``struct.error`` through when the connection closes under it.
-
-    :param error: any exception
-    """
-    if isinstance(error, struct.error):
-        return True
-    roots = [parent for parent in type(error).__mro__ if parent.__name__ == "Error"]
-    return any(root.__module__.split(".")[0] in DRIVERS for root in roots)
-
-
-def error_message(error: Exception) -> str:
-    """
-    Return what a database error says, without the driver's wrapping.
-
-    :param error: an error of psycopg2, or of redshift_connector, which raises the server's fields as a dict
-    """
-    if error.args and isinstance(error.args[0], dict):
-        fields = error.args[0]
-        return ". ".join(str(fields[name]) for name in ("M", "D", "H") if fields.get(name))
-    return ": ".join(str(arg).strip() for arg in error.args)
-
-
-def sqlstate(error: BaseException) -> str | None:
-    """
-    Return the SQLSTATE of a database error, None if it comes from the driver and not from the server.
-
-    :param error: of psycopg2, psycopg, or redshift_connector, which raises the server's fields as a dict
-    """
-    if error.args and isinstance(error.args[0], dict):
-        return error.args[0].get("C")
-    return getattr(error, "sqlstate", None) or getattr(error, "pgcode", None)

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 from airflow.providers.common.sql.operators.sql import BaseSQLOperator, SQLCheckResult
 
 from sparkify.checks import Check
-from sparkify.sql import Transaction, explained, insert_rows, run_in_transaction
+from sparkify.errors import explained
+from sparkify.sql import Transaction, insert_rows, run_in_transaction
 
 if TYPE_CHECKING:
     from airflow.sdk import Context

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from airflow.providers.common.sql.operators.sql import BaseSQLOperator
 
 from sparkify.batches import require_staging
-from sparkify.sql import Replaced, Transaction, explained, replace_changed_rows, run_in_transaction
+from sparkify.errors import explained
+from sparkify.sql import Replaced, Transaction, replace_changed_rows, run_in_transaction
 
 if TYPE_CHECKING:
     from airflow.sdk import Context

@@ -8,12 +8,12 @@ from airflow.providers.amazon.aws.hooks.s3 import S3Hook
 from airflow.providers.common.sql.operators.sql import BaseSQLOperator
 
 from sparkify.batches import require_staging
+from sparkify.errors import explained
 from sparkify.rejects import describe, find_rejected_rows, keep_rejected_rows
 from sparkify.sql import (
     Replaced,
     Transaction,
     constant,
-    explained,
     identifier,
     replace_changed_rows,
     run_in_transaction,

@@ -5,8 +5,9 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.sql.operators.sql import BaseSQLOperator
 
+from sparkify.errors import explained
 from sparkify.ledger import LEDGER
-from sparkify.sql import Transaction, copy_json, explained, replace_changed_rows, run_in_transaction
+from sparkify.sql import Transaction, copy_json, replace_changed_rows, run_in_transaction
 from sparkify.state import WAREHOUSE, remember
 
 if TYPE_CHECKING:

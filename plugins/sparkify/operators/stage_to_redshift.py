@@ -9,20 +9,13 @@ from airflow.providers.common.sql.operators.sql import BaseSQLOperator
 from airflow.sdk.exceptions import AirflowException, AirflowFailException
 
 from sparkify.batches import take_staging
+from sparkify.errors import error_message, explained, is_database_error
 from sparkify.files import list_prefix, manifest, run_folder, split_url
 from sparkify.ledger import ledger_lines, unrecorded_objects
 from sparkify.new_files import wanted_again
 from sparkify.rejects import RejectedRow, describe, keep_rejected_rows, read_rejected_rows
 from sparkify.retries import may_pass
-from sparkify.sql import (
-    Transaction,
-    copy_json,
-    error_message,
-    explained,
-    identifier,
-    is_database_error,
-    run_in_transaction,
-)
+from sparkify.sql import Transaction, copy_json, identifier, run_in_transaction
 from sparkify.state import WAREHOUSE, describe_listing, recall, recorded_before
 
 if TYPE_CHECKING:
