@@ -11,12 +11,19 @@ BATCHES = "etl_batches"
 
 def take_staging(dataset: str, run_id: str, files: int) -> Transaction[None]:
     """
-    Note, in the transaction that fills a staging table, which run does so.
+    Note which run fills a staging table, as the first thing in the transaction that does so.
+
+    The lock makes such transactions wait for each other, and for those that read staging tables. Without it,
+    Redshift would end one of two that write to this table at once, unless its isolation is SNAPSHOT; it must
+    come first, before the transaction's snapshot is taken
+    (https://docs.aws.amazon.com/redshift/latest/dg/r_LOCK.html,
+    https://repost.aws/knowledge-center/redshift-serializable-isolation).
 
     :param dataset: the staging table
     :param run_id: the run
     :param files: how many files it stages
     """
+    yield f"LOCK {BATCHES}"
     yield f"DELETE FROM {BATCHES} WHERE dataset = %s", [dataset]
     yield f"INSERT INTO {BATCHES} VALUES (%s, %s, %s, SYSDATE)", [dataset, run_id, files]
 

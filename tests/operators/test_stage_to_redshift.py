@@ -1,4 +1,5 @@
 import json
+from itertools import pairwise
 
 import pytest
 from airflow.providers.common.sql.hooks.sql import DbApiHook
@@ -90,6 +91,22 @@ def test_without_news_the_staging_table_is_emptied(warehouse, s3, bucket):
     result = stage_songs().execute(context())
     assert (result["files"], result["passed_over"], result["ledger_file"]) == (0, 1, None)
     assert warehouse.get_first("SELECT COUNT(*) FROM staging_songs")[0] == 0
+
+
+def test_tables_that_both_staging_tasks_write_are_locked_before_anything_else(warehouse, s3, bucket):
+    put(s3, "a.json", SONG)
+    before = rows(warehouse, "SELECT SYSDATE")
+    stage_songs().execute(context())
+    asked = warehouse.get_records(
+        "SELECT statement FROM local_statements WHERE client = 'sparkify_etl' AND started_at >= %s"
+        " ORDER BY started_at",
+        parameters=before[0],
+    )
+    first = [after for (statement,), (after,) in pairwise(asked) if statement.lower().startswith("begin")]
+    assert [statement for statement in first if "SELECT" not in statement] == [
+        "LOCK etl_batches",
+        "LOCK etl_rejected_rows",
+    ]
 
 
 def test_rejected_rows_are_kept_with_file_line_reason_and_value(warehouse, s3, bucket):

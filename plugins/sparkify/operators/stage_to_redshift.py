@@ -13,7 +13,7 @@ from sparkify.errors import error_message, explained, is_database_error
 from sparkify.files import list_prefix, manifest, run_folder, split_url
 from sparkify.ledger import ledger_lines, unrecorded_objects
 from sparkify.new_files import wanted_again
-from sparkify.rejects import RejectedRow, describe, keep_rejected_rows, read_rejected_rows
+from sparkify.rejects import REJECTED_ROWS, RejectedRow, describe, keep_rejected_rows, read_rejected_rows
 from sparkify.retries import may_pass
 from sparkify.sql import Transaction, copy_json, identifier, run_in_transaction
 from sparkify.state import WAREHOUSE, describe_listing, recall, recorded_before
@@ -153,15 +153,16 @@ class StageToRedshiftOperator(BaseSQLOperator):
 
         def transaction() -> Transaction[int]:
             table = identifier(self.table)
+            yield from take_staging(table, run_id, files)
             copy_of.extend((yield "SELECT pg_backend_pid() AS session_id, SYSDATE AS since").rows[0])
             yield f"DELETE FROM {table}"
-            yield from take_staging(table, run_id, files)
             if manifest_url:
                 yield self.copy_statement(manifest_url)
             ((staged,),) = (yield f"SELECT COUNT(*) AS staged FROM {table}").rows
             return staged
 
         def account() -> Transaction[tuple[list[RejectedRow], list[Any]]]:
+            yield f"LOCK {REJECTED_ROWS}"  # as in take_staging: both staging tasks write to it
             rejected = yield from read_rejected_rows(s3, *copy_of)
             loads = yield (
                 "SELECT loaded_rows, error_count FROM sys_load_history"
