@@ -128,6 +128,8 @@ def loaded_times(ti):
     start_date=datetime(2018, 11, 1),
     catchup=False,
     max_active_runs=1,
+    # Airflow takes a run whose "airflow dags test" was killed for running, and would hold back all others.
+    dagrun_timeout=timedelta(hours=6),
     default_args={
         "owner": "data-eng",
         "retries": 3,

@@ -66,7 +66,7 @@ def airflow_environment(settings: Settings) -> dict[str, str]:
         "extra": {"endpoint_url": settings.s3_url, "region_name": REGION},
     }
     return {
-        "AIRFLOW_HOME": str(settings.home / "airflow"),
+        "AIRFLOW_HOME": str(settings.airflow_home),
         "AIRFLOW__CORE__DAGS_FOLDER": str(REPOSITORY / "dags"),
         "AIRFLOW__CORE__PLUGINS_FOLDER": str(REPOSITORY / "plugins"),
         "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
@@ -229,7 +229,9 @@ def _parser() -> argparse.ArgumentParser:
 
     up = commands.add_parser("up", help="start what doesn't run yet, in the background")
     _add_data(up)
-    up.add_argument("--fresh", action="store_true", help="stop everything and start with an empty warehouse")
+    up.add_argument(
+        "--fresh", action="store_true", help="stop everything and start with an empty warehouse, and no runs"
+    )
     up.set_defaults(run=_up)
 
     demonstration = commands.add_parser("demo", help="run the whole pipeline once, on an empty warehouse")

@@ -62,6 +62,11 @@ class Settings:
         """Where a client on this machine finds the local Redshift, as a libpq URL."""
         return f"postgresql://{REDSHIFT_USER}:{REDSHIFT_PASSWORD}@127.0.0.1:{self.redshift_port}/{REDSHIFT_DATABASE}"
 
+    @property
+    def airflow_home(self) -> Path:
+        """Where an Airflow that runs on the stack keeps its settings and its database."""
+        return self.home / "airflow"
+
     def environment(self) -> dict[str, str]:
         """Return the variables from which another process reads these same settings."""
         return {

@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -92,7 +93,8 @@ def up(settings: Settings, data: Path | None = None, *, fresh: bool = False) -> 
     :param settings: addresses and folder of the stack
     :param data: the folder to serve as it is now, for which a running S3 is restarted; by default a running
         S3 is left alone, and a new one serves what was served last, at first a generated sample
-    :param fresh: whether first to stop everything and to remove the warehouse's data
+    :param fresh: whether first to stop everything and to remove the warehouse's data, and with it what
+        Airflow remembers
     :return: the names of the servers started
     :raises LocalError: if a port is taken, or a server doesn't come up
     """
@@ -103,6 +105,7 @@ def up(settings: Settings, data: Path | None = None, *, fresh: bool = False) -> 
         if fresh:
             _stop(_pid_files(settings))
             postgres.remove_data(settings)
+            shutil.rmtree(settings.airflow_home, ignore_errors=True)
         elif data:
             _stop([_pid_file(settings, "s3")])
         missing = [server for server in servers(settings) if not _runs(settings, server)]

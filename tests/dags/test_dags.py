@@ -53,6 +53,7 @@ def test_the_run_has_exactly_these_edges(dagbag):
 def test_the_run_is_hourly_without_catch_up_one_at_a_time_and_retried(dagbag):
     dag = dagbag.dags["sparkify_etl"]
     assert (dag.schedule, dag.catchup, dag.max_active_runs) == ("@hourly", False, 1)
+    assert dag.dagrun_timeout
     assert {task.retries for task in dag.tasks} == {3}
 
 

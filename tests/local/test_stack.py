@@ -166,14 +166,20 @@ def test_up_without_data_serves_a_generated_sample(local: Local) -> None:
 
 def test_the_warehouse_survives_a_restart_but_not_a_fresh_one(local: Local) -> None:
     local.up()
+    # Airflow's database remembers what the warehouse has: were it kept, the next run would load nothing
+    remembered = local.settings.airflow_home / "airflow.db"
+    remembered.parent.mkdir()
+    remembered.touch()
     with psycopg.connect(local.settings.redshift_dsn) as connection:
         connection.execute("CREATE TABLE pets (id INTEGER)")
     local("down")
     local.up()
     assert local.query(b"SELECT * FROM pets") == []
+    assert remembered.exists()
     assert local("up", "--fresh", "--data", local.data).returncode == 0
     with pytest.raises(psycopg.errors.UndefinedTable):
         local.query(b"SELECT * FROM pets")
+    assert not remembered.exists()
 
 
 def test_a_taken_port_is_named_with_its_variable_and_nothing_is_left_running(local: Local) -> None:
