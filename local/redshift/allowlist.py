@@ -20,7 +20,7 @@ def _words_of(text: str) -> frozenset[str]:
 
 
 # https://docs.aws.amazon.com/redshift/latest/dg/r_pg_keywords.html
-_RESERVED_WORDS = _words_of(
+RESERVED_WORDS = _words_of(
     """
     AES128 AES256 ALL ALLOWOVERWRITE ANALYSE ANALYZE AND ANY ARRAY AS ASC AUTHORIZATION AZ64 BACKUP BETWEEN
     BINARY BLANKSASNULL BOTH BYTEDICT BZIP2 CASE CAST CHECK COLLATE COLUMN CONSTRAINT CREATE CREDENTIALS
@@ -223,7 +223,8 @@ def refusal(what: str, key: str = "") -> SqlError:
 def _check_identifier(name: exp.Identifier) -> None:
     # Both kinds of names are folded: https://docs.aws.amazon.com/redshift/latest/dg/r_names.html
     word = name.this.upper()
-    if not name.args.get("quoted") and word in _RESERVED_WORDS and word != "OID":  # a column of the catalog
+    catalogs = word == "OID" and isinstance(name.parent, exp.Column)  # a column of the catalog's tables
+    if not name.args.get("quoted") and word in RESERVED_WORDS and not catalogs:
         raise SqlError(
             f'syntax error at or near "{name.this}"', "42601", "it is a reserved word of Redshift: quote it"
         )

@@ -143,7 +143,10 @@ def translate(sql: str) -> Translation:
         return command(sql, tokens)
     if verb not in _STATEMENTS:
         raise unsupported(verb)
-    return _translate_tree(_parse(sql))
+    tree = _parse(sql)
+    if isinstance(tree, exp.Create) and isinstance(tree.expression, exp.Query) and not _has_as(tokens):
+        raise SqlError("syntax error: AS must stand before the query that a table is made of", "42601")
+    return _translate_tree(tree)
 
 
 def split(sql: str) -> list[str]:
@@ -210,6 +213,16 @@ def _parse(sql: str) -> exp.Expr:
     if tree is None or isinstance(tree, exp.Command):
         raise unsupported(" ".join(sql.split()[:3]))
     return tree
+
+
+def _has_as(tokens: list[Token]) -> bool:
+    """Return whether AS stands outside of parentheses; sqlglot does not ask for it in CREATE TABLE."""
+    depth = 0
+    for token in tokens:
+        depth += (token.token_type is TokenType.L_PAREN) - (token.token_type is TokenType.R_PAREN)
+        if token.token_type is TokenType.ALIAS and not depth:
+            return True
+    return False
 
 
 def _syntax_error(error: ParseError) -> SqlError:
@@ -348,6 +361,10 @@ def _expression_type(node: exp.DataType) -> exp.Expr:
 def _without_qualify(select: exp.Select) -> exp.Expr:
     if not select.args.get("qualify"):
         return select
+    # https://docs.aws.amazon.com/redshift/latest/dg/r_QUALIFY_clause.html
+    before = [select.args["from_"].this, *(join.this for join in select.args.get("joins") or [])][-1]
+    if not before.alias and not any(select.args.get(part) for part in ("where", "group", "having")):
+        raise SqlError("syntax error: QUALIFY right after FROM needs an alias of the relation", "42601")
     if select.is_star:
         raise unsupported("QUALIFY with SELECT *", "list the columns")
     # QUALIFY filters before DISTINCT and LIMIT, so these go to the query around

@@ -1,0 +1,48 @@
+"""``python -m tests.local_redshift.conformance_table`` writes ``docs/local-redshift.md`` from the suite."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from tests.conftest import REPOSITORY
+from tests.local_redshift.conformance import GROUPS
+
+PAGE = REPOSITORY / "docs" / "local-redshift.md"
+AWS = "https://docs.aws.amazon.com/redshift/latest/dg"
+INTRODUCTION = f"""\
+# What the local Redshift does, and what it refuses
+
+Every line is a case of `tests/local_redshift/conformance`, from which this page is made: a statement that
+`make test` runs, and the page of Amazon's documentation that says what has to come of it. What is not here
+may well be refused: a statement runs only if each of its parts is known.
+
+Refused are also all of [Amazon's reserved words]({AWS}/r_pg_keywords.html) as names, unless quoted.
+
+What differs and shows in no statement's result: transactions see what others commit while they run (on
+Redshift, isolation is SNAPSHOT or SERIALIZABLE), so error 1023 never comes; statements are planned and run
+by PostgreSQL, so their times say nothing about a cluster's.
+"""
+
+
+def page() -> str:
+    """Return the whole page."""
+    return "\n".join([INTRODUCTION, *(section(group) for group in GROUPS.values())])
+
+
+def section(group: dict[str, Any]) -> str:
+    """Return one group as a heading and a table."""
+    rows = "\n".join(sorted(set(lines(group["cases"])), key=str.lower))
+    return f"## {group['group']}\n\n| statement | result | documented in |\n|---|---|---|\n{rows}\n"
+
+
+def lines(cases: list[dict[str, Any]]) -> Iterator[str]:
+    """Return a line of the table for each case; what a case does before its statement is what it is about."""
+    for case in cases:
+        statement = " ".join("; ".join([*case.get("given", []), case["statement"]]).split()).replace(
+            "|", "\\|"
+        )
+        result = f"refused: {case['error']}" if "error" in case else "runs"
+        yield f"| `` {statement} `` | {result} | [{case['page']}]({AWS}/{case['page']}.html) |"
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page())
