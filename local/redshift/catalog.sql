@@ -20,6 +20,30 @@ CREATE TABLE IF NOT EXISTS rs_catalog.table_keys (
 );
 GRANT SELECT, INSERT ON rs_catalog.table_keys TO PUBLIC;
 
+-- What clients see of them in information_schema, whose own views know only what PostgreSQL enforces
+CREATE OR REPLACE VIEW rs_catalog.key_column_usage AS
+SELECT
+    current_database()::text AS table_catalog,
+    n.nspname::text AS table_schema,
+    c.relname::text AS table_name,
+    n.nspname::text AS constraint_schema,
+    coalesce(k.name, concat_ws('_', c.relname, CASE k.kind
+        WHEN 'PRIMARY KEY' THEN 'pkey'
+        WHEN 'UNIQUE' THEN array_to_string(k.columns, '_') || '_key'
+        ELSE array_to_string(k.columns, '_') || '_fkey'
+    END))::text AS constraint_name,
+    k.kind AS constraint_type,
+    column_name,
+    ordinal_position::integer
+FROM rs_catalog.table_keys AS k
+INNER JOIN pg_class AS c ON c.oid = k.table_id
+INNER JOIN pg_namespace AS n ON n.oid = c.relnamespace
+CROSS JOIN unnest(k.columns) WITH ORDINALITY AS key_column (column_name, ordinal_position);
+
+CREATE OR REPLACE VIEW rs_catalog.table_constraints AS
+SELECT DISTINCT table_catalog, table_schema, table_name, constraint_schema, constraint_name, constraint_type
+FROM rs_catalog.key_column_usage;
+
 -- What the server was asked ------------------------------------------------------------------------------------------
 
 CREATE TABLE IF NOT EXISTS rs_catalog.statements (

@@ -20,7 +20,7 @@ from sqlglot.parsers.redshift import RedshiftParser
 from sqlglot.tokens import Token, TokenType
 
 from local.redshift import tables
-from local.redshift.allowlist import check
+from local.redshift.allowlist import check, refusal
 from local.redshift.errors import SqlError, unsupported
 
 Type = DataType.Type
@@ -142,7 +142,10 @@ def translate(sql: str) -> Translation:
     if command:
         return command(sql, tokens)
     if verb not in _STATEMENTS:
-        raise unsupported(verb)
+        raise refusal(verb)
+    if _reads_catalog_alone(sql):
+        # What psql's \d asks; it takes Redshift's version for a PostgreSQL that still had this column
+        return Translation(re.sub(r"\bc\.relhasoids\b", "false", sql))
     tree = _parse(sql)
     if isinstance(tree, exp.Create) and isinstance(tree.expression, exp.Query) and not _has_as(tokens):
         raise SqlError("syntax error: AS must stand before the query that a table is made of", "42601")
@@ -213,6 +216,19 @@ def _parse(sql: str) -> exp.Expr:
     if tree is None or isinstance(tree, exp.Command):
         raise unsupported(" ".join(sql.split()[:3]))
     return tree
+
+
+def _reads_catalog_alone(sql: str) -> bool:
+    """Return whether a statement is a query of PostgreSQL's catalog, named as the schema of all it reads."""
+    if "pg_catalog." not in sql:
+        return False
+    try:
+        (tree,) = _DIALECT.parse(sql.replace("::pg_catalog.", "::"))  # sqlglot knows no schemas of types
+    except ParseError:
+        return False
+    relations = list(tree.find_all(exp.Table)) if tree else []
+    catalog = all(relation.db.lower() == "pg_catalog" for relation in relations)
+    return isinstance(tree, exp.Query) and bool(relations) and catalog
 
 
 def _has_as(tokens: list[Token]) -> bool:
@@ -354,6 +370,13 @@ def _dot(node: exp.Dot) -> exp.Expr:
     return node.expression if node.this.name == "pg_catalog" else node
 
 
+def _table(node: exp.Table) -> exp.Expr:
+    # Keys are recorded, not enforced, so PostgreSQL's own views do not know them
+    if node.db.lower() == "information_schema" and node.name.lower() in _KEY_VIEWS:
+        node.set("db", exp.to_identifier("rs_catalog"))
+    return node
+
+
 def _expression_type(node: exp.DataType) -> exp.Expr:
     return node if isinstance(node.parent, exp.ColumnDef) else tables.sized_type(node, in_column=False)
 
@@ -376,6 +399,7 @@ def _without_qualify(select: exp.Select) -> exp.Expr:
     return outer
 
 
+_KEY_VIEWS = ("key_column_usage", "table_constraints")
 _REWRITES: dict[type[exp.Expr], Callable[[Any], exp.Expr]] = {
     exp.Anonymous: _function,
     exp.WithinGroup: _within_group,
@@ -384,6 +408,7 @@ _REWRITES: dict[type[exp.Expr], Callable[[Any], exp.Expr]] = {
     exp.Dot: _dot,
     exp.CurrentTimestamp: lambda node: _call("SYSDATE"),
     exp.DataType: _expression_type,
+    exp.Table: _table,
     exp.Select: _without_qualify,
 }
 

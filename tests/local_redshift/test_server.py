@@ -1,4 +1,5 @@
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -69,7 +70,8 @@ def test_an_unknown_startup_setting_does_not_matter(connect: Connect) -> None:
     assert rows(connect(application_name="analyst"), "SELECT 1") == [(1,)]
 
 
-def test_psql_can_query_and_list_tables(pets: psycopg.Connection, address: dict[str, Any]) -> None:
+@pytest.mark.skipif(not shutil.which("psql"), reason="psql is not on this machine")
+def test_psql_can_query_list_and_describe_tables(pets: psycopg.Connection, address: dict[str, Any]) -> None:
     environment = {**os.environ, "PGPASSWORD": address["password"], "PGOPTIONS": "-c search_path=test"}
     command = [
         "psql",
@@ -83,9 +85,15 @@ def test_psql_can_query_and_list_tables(pets: psycopg.Connection, address: dict[
         "sparkify",
     ]
     printed = subprocess.check_output(
-        [*command, "-c", "SELECT 6 * 7", "-c", r"\dt"], env=environment, text=True
+        [*command, "-c", "SELECT 6 * 7", "-c", r"\dt", "-c", r"\d pets"], env=environment, text=True
     )
-    assert printed.splitlines() == ["42", "test|pets|table|sparkify"]
+    assert printed.splitlines()[:2] == ["42", "test|pets|table|sparkify"]
+    assert printed.splitlines()[2].startswith("id|integer|")
+    copied = subprocess.run(
+        [*command, "-c", r"\copy pets from '/dev/null'"], env=environment, capture_output=True
+    )
+    assert b"COPY is not supported by the local Redshift" in copied.stderr
+    assert b"COPY \xe2\x80\xa6 FROM 's3://\xe2\x80\xa6'" in copied.stderr
 
 
 # --- statements and transactions ---
