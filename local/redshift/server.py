@@ -29,6 +29,9 @@ SERVER_VERSION = "8.0.2"  # what Redshift reports; drivers choose their catalog 
 _log = logging.getLogger(__name__)
 
 # What a client may set when it connects. Drivers send more, which PostgreSQL would refuse to start with.
+# PostgreSQL's authentication_timeout
+_LOGIN_SECONDS = 60
+
 _STARTUP_SETTINGS = {
     "application_name",
     "client_encoding",
@@ -117,8 +120,8 @@ class Server:
         client = Connection(reader, writer)
         try:
             await self._talk(client)
-        except (ConnectionError, asyncio.IncompleteReadError):
-            pass  # the client has gone
+        except (ConnectionError, asyncio.IncompleteReadError, TimeoutError):
+            pass  # the client has gone, or does not speak the protocol
         except asyncio.CancelledError:
             pass  # the server stops
         except Exception:
@@ -129,10 +132,11 @@ class Server:
 
     async def _talk(self, client: Connection) -> None:
         """Log a client in and serve it until it leaves."""
-        code, body = await client.read_startup()
-        while code in (wire.SSL_REQUEST, wire.GSS_REQUEST):
-            client.writer.write(b"N")
+        async with asyncio.timeout(_LOGIN_SECONDS):
             code, body = await client.read_startup()
+            while code in (wire.SSL_REQUEST, wire.GSS_REQUEST):
+                client.writer.write(b"N")
+                code, body = await client.read_startup()
         if code == wire.CANCEL_REQUEST:
             upstream = await self.connect_upstream()
             upstream.writer.write(wire.cancel(body))
@@ -141,7 +145,8 @@ class Server:
         names = wire.texts(body)
         parameters = dict(zip(names[::2], names[1::2], strict=False))
         try:
-            await _authenticate(client, parameters)
+            async with asyncio.timeout(_LOGIN_SECONDS):
+                await _authenticate(client, parameters)
         except SqlError as problem:
             _log.info("login refused: %s", problem.message)
             await client.send(wire.error(problem, "FATAL"))

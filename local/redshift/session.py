@@ -167,7 +167,7 @@ class Session:
         await self._ask(wire.SYNC, _SHOW_ALL)
 
     async def _query(self, body: bytes) -> None:
-        self._running = wire.texts(body)[0]
+        self._running = wire.decoded(wire.split(body, 1)[0])
         statements = dialect.split(self._running)
         if not statements:
             await self._client.hold(wire.EMPTY_QUERY)
@@ -183,8 +183,8 @@ class Session:
     async def _extended(self, message: Message) -> None:
         match message.kind:
             case b"P":
-                name, text, types = message.body.split(b"\0", 2)
-                self._running = text.decode()
+                name, text, types = wire.split(message.body, 2)
+                self._running = wire.decoded(text)
                 texts = dialect.split(self._running)
                 if len(texts) > 1:
                     raise SqlError("cannot insert multiple commands into a prepared statement", "42601")
@@ -193,7 +193,7 @@ class Session:
                 await self._ask(message, _SHOW_ALL)
                 self._statements[name] = statement
             case b"B":
-                portal, name, _ = message.body.split(b"\0", 2)
+                portal, name, _ = wire.split(message.body, 2)
                 self._portals[portal] = self._statements.get(name, _NO_STATEMENT)
                 await self._bind(self._portals[portal], message, _SHOW_ALL)
             case b"E":

@@ -18,6 +18,10 @@ GSS_REQUEST = 80877104
 CANCEL_REQUEST = 80877102
 
 _CHUNK = 1 << 16
+_LONGEST_STARTUP = 10_000  # PostgreSQL's limit
+# Has room for a statement of Redshift's 16 MB, and for its values:
+# https://docs.aws.amazon.com/redshift/latest/dg/c_redshift-sql.html
+_LONGEST = 1 << 26
 _HEADER = struct.Struct("!cI")
 # The fields of an error that make sense to a client that did not see PostgreSQL's version of its statement
 _CLIENT_FIELDS = frozenset("SVCMDHstcdn")
@@ -58,20 +62,25 @@ class Connection:
         Return the code and the rest of a connection's first message, which has no type.
 
         :raises asyncio.IncompleteReadError: when the other side is gone
+        :raises ConnectionResetError: when it does not speak the protocol
         """
         length, code = struct.unpack("!II", await self._reader.readexactly(8))
+        if not 8 <= length <= _LONGEST_STARTUP:
+            raise ConnectionResetError(f"a startup message of {length} bytes")
         return code, await self._reader.readexactly(length - 8)
 
     async def read(self) -> Message:
         """
         Return the next message.
 
-        :raises ConnectionResetError: when the other side is gone
+        :raises ConnectionResetError: when the other side is gone, or does not speak the protocol
         """
         while True:
             available = len(self._buffer) - self._position
             if available >= 5:
                 kind, length = _HEADER.unpack_from(self._buffer, self._position)
+                if not 4 <= length <= _LONGEST:
+                    raise ConnectionResetError(f"a message of {length} bytes")
                 if available > length:
                     start, self._position = self._position + 5, self._position + 1 + length
                     return Message(kind, bytes(self._buffer[start : self._position]))
@@ -116,6 +125,33 @@ def text(*values: str) -> bytes:
     :param values: the strings
     """
     return b"".join(value.encode() + b"\0" for value in values)
+
+
+def split(body: bytes, count: int) -> list[bytes]:
+    """
+    Return the strings that a message's body begins with, undecoded, and the rest.
+
+    :param body: the message's body
+    :param count: how many strings there have to be
+    :raises SqlError: 08P01 when there are fewer
+    """
+    parts = body.split(b"\0", count)
+    if len(parts) <= count:
+        raise SqlError("invalid message format", "08P01")
+    return parts
+
+
+def decoded(text: bytes) -> str:
+    """
+    Return a statement's text.
+
+    :param text: as the client sent it
+    :raises SqlError: 22021 when it is not UTF-8
+    """
+    try:
+        return text.decode()
+    except UnicodeDecodeError as error:
+        raise SqlError('invalid byte sequence for encoding "UTF8"', "22021") from error
 
 
 def texts(body: bytes) -> list[str]:
