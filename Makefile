@@ -46,6 +46,7 @@ fix: $(VENV)/ready ## repair what ruff and sqlfluff can
 bench: $(VENV)/ready ## the benchmarks, each as a ratio taken in one run
 	$(BIN)/python -m benchmarks.growth
 	$(BIN)/python -m benchmarks.files
+	$(BIN)/python -m benchmarks.copy
 
 up: $(VENV)/ready ## the local S3 and the local Redshift, in the background
 	@$(LOCAL) up $(if $(DATA),--data "$(DATA)")

@@ -1,0 +1,82 @@
+"""
+What COPY costs: events from JSON on S3, against PostgreSQL's own COPY of the same rows as ready text.
+
+``python -m benchmarks.copy [EVENTS]`` starts a stack of its own with EVENTS events (1,000,000 by default) in
+daily files, loads them both ways, and prints rows per second, their ratio, and what memory the local Redshift
+held.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import psutil
+import psycopg
+
+os.environ["AIRFLOW__LOGGING__LOGGING_LEVEL"] = "ERROR"  # Airflow reads it when it is first imported
+
+from local.redshift.postgres import Postgres
+from local.sample import write_sample
+from tests.conftest import _HOME, REPOSITORY, SETTINGS
+
+COPY = """
+COPY staging_events FROM 's3://udacity-dend/log_data/' IAM_ROLE 'arn:aws:iam::123456789012:role/copy'
+REGION 'us-west-2' FORMAT AS JSON 'auto ignorecase' TIMEFORMAT 'epochmillisecs'
+"""
+
+
+def main(events: int) -> None:
+    """
+    Print how fast both ways are.
+
+    :param events: how many events to load
+    """
+    local = [sys.executable, "-m", "local"]
+    with tempfile.TemporaryDirectory() as folder:
+        write_sample(Path(folder) / "data", events=events)
+        subprocess.run([*local, "up", "--data", f"{folder}/data"], cwd=REPOSITORY, check=True)
+    try:
+        measure()
+    finally:
+        subprocess.run([*local, "down"], cwd=REPOSITORY, check=True)
+        shutil.rmtree(_HOME)
+
+
+def measure() -> None:
+    """Load the events both ways."""
+    server = Postgres(SETTINGS)
+    server.start()  # adopts the one that runs
+    process = psutil.Process(int((_HOME / "run" / "redshift.pid").read_text()))
+    ddl = (REPOSITORY / "include" / "sql" / "ddl" / "staging_events.sql").read_text()
+    with (
+        psycopg.connect(SETTINGS.redshift_dsn, autocommit=True) as redshift,
+        psycopg.connect(server.dsn, autocommit=True) as postgres,
+        tempfile.TemporaryFile() as text,
+    ):
+        redshift.execute(ddl.encode())
+        began = time.perf_counter()
+        redshift.execute(COPY)
+        ours = time.perf_counter() - began
+        held = sum(each.memory_info().rss for each in [process, *process.children(recursive=True)])
+        (rows,) = redshift.execute("SELECT COUNT(*) FROM staging_events").fetchone() or (0,)
+        print(f"{rows:,} events from JSON: {ours:.1f} s, {rows / ours:,.0f} rows a second")
+        with postgres.cursor().copy("COPY staging_events TO STDOUT") as out:
+            for chunk in out:
+                text.write(chunk)
+        text.seek(0)
+        postgres.execute("TRUNCATE staging_events")
+        began = time.perf_counter()
+        with postgres.cursor().copy("COPY staging_events FROM STDIN") as into:
+            while chunk := text.read(1 << 20):
+                into.write(chunk)
+        theirs = time.perf_counter() - began
+        print(f"{rows:,} rows of ready text: {theirs:.1f} s, {rows / theirs:,.0f} rows a second")
+        print(f"ratio {theirs / ours:.2f}; the local Redshift held {held / 1e6:.0f} MB, its PostgreSQL apart")
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]) if len(sys.argv) > 1 else 1_000_000)
