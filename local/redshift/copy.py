@@ -4,10 +4,11 @@ Redshift's ``COPY … FROM 's3://…' FORMAT AS JSON``: the objects on S3, and t
 https://docs.aws.amazon.com/redshift/latest/dg/r_COPY.html
 """
 
+import bz2
 import re
 import zlib
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -193,22 +194,32 @@ class _S3:
             yield from self._get(url)["Body"].iter_chunks(BLOCK)
 
 
-def _gunzip(chunks: Iterable[bytes], url: str) -> Iterator[bytes]:
-    """Decompress a stream of one or more gzip members, a block at a time."""
-    member = zlib.decompressobj(wbits=31)
+def _decompressed(chunks: Iterable[bytes], compression: str, url: str) -> Iterator[bytes]:
+    """Decompress a stream of one or more gzip or bzip2 members, a block at a time."""
+    member = _DECOMPRESSORS[compression]()
     try:
         for chunk in chunks:
-            while chunk:
+            rest = chunk
+            while rest:
                 if member.eof:
-                    member = zlib.decompressobj(wbits=31)
-                yield member.decompress(chunk, BLOCK)
-                chunk = member.unused_data or member.unconsumed_tail
-    except zlib.error as error:
+                    member = _DECOMPRESSORS[compression]()
+                yield member.decompress(rest, BLOCK)
+                while isinstance(member, bz2.BZ2Decompressor) and not (member.needs_input or member.eof):
+                    yield member.decompress(b"", BLOCK)
+                rest = member.unused_data or getattr(member, "unconsumed_tail", b"")
+    except (zlib.error, OSError) as error:
         raise SqlError(
-            f"{url} is not valid gzip: {error}", hint="leave out GZIP if it is not compressed"
+            f"{url} is not valid {compression}: {error}",
+            hint=f"leave out {compression.upper()} if it is not compressed",
         ) from error
     if not member.eof:
-        raise SqlError(f"{url} ends in the middle of its gzip data", hint="upload it again")
+        raise SqlError(f"{url} ends in the middle of its {compression} data", hint="upload it again")
+
+
+_DECOMPRESSORS: dict[str, Callable[[], Any]] = {
+    "gzip": lambda: zlib.decompressobj(wbits=31),
+    "bzip2": bz2.BZ2Decompressor,
+}
 
 
 @dataclass
@@ -281,7 +292,8 @@ class Load:
                 yield chunk
 
         end = b"\n"
-        for chunk in _gunzip(compressed(), file.url) if self._statement.gzip else compressed():
+        compression = self._statement.compression
+        for chunk in _decompressed(compressed(), compression, file.url) if compression else compressed():
             file.lines += chunk.count(b"\n")
             end = chunk[-1:] or end
             yield chunk

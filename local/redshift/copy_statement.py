@@ -19,7 +19,8 @@ from local.redshift.json_values import Conversion
 _ROLE = re.compile(r"arn:aws[a-z-]*:iam::\d{12}:role/[\w+=.@/-]+", re.ASCII)
 _NAME = r'("([^"]|"")+"|#?[^\W\d][\w$]*)'
 _TABLE = re.compile(rf"{_NAME}(\.{_NAME}){{0,2}}")
-_FLAGS = ("MANIFEST", "TRUNCATECOLUMNS", "BLANKSASNULL", "EMPTYASNULL", "ROUNDEC", "GZIP", "NOLOAD")
+_FLAGS = ("MANIFEST", "TRUNCATECOLUMNS", "BLANKSASNULL", "EMPTYASNULL", "ROUNDEC", "NOLOAD")
+_COMPRESSIONS = ("GZIP", "BZIP2")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,7 +36,7 @@ class CopyStatement(Conversion):
     :param manifest: whether the source is a manifest
     :param region: the bucket's region, where given
     :param maxerror: how many rejected rows make the load fail; 0 counts as 1
-    :param gzip: whether the objects are compressed
+    :param compression: how the objects are compressed: gzip or bzip2
     :param noload: whether to check the data only
     """
 
@@ -47,7 +48,7 @@ class CopyStatement(Conversion):
     manifest: bool = False
     region: str | None = None
     maxerror: int = 0
-    gzip: bool = False
+    compression: str | None = None
     noload: bool = False
 
 
@@ -184,6 +185,8 @@ class _Parser:
             self._set(word.lower(), self._string(word))
         elif word in _FLAGS:
             self._set(word.lower(), True)
+        elif word in _COMPRESSIONS:
+            self._set("compression", word.lower())
         elif word == "MAXERROR":
             self._maxerror()
         elif word == "ACCEPTINVCHARS":

@@ -425,6 +425,8 @@ def _setting(sql: str, tokens: list[Token]) -> Translation:
     verb, rest = words[0], words[2:] if words[1:2] == ["session"] and words[0] == "set" else words[1:]
     if verb == "set" and rest[:2] == ["time", "zone"]:
         raise unsupported("SET TIME ZONE", "use SET timezone TO …")
+    if (verb, rest) == ("show", ["transaction", "isolation", "level"]):  # asked by SQLAlchemy as it connects
+        return Translation(sql)
     name = rest[0] if rest else ""
     if (verb, name) == ("reset", "all"):
         return Translation("RESET ALL")

@@ -1,5 +1,6 @@
 """COPY … FROM 's3://…' FORMAT AS JSON. Page names are those of https://docs.aws.amazon.com/redshift/latest/dg/."""
 
+import bz2
 import gzip
 import json
 import os
@@ -81,7 +82,7 @@ def test_every_option_is_read_in_any_order_and_case() -> None:
         manifest=True,
         region="us-east-1",
         maxerror=10,
-        gzip=True,
+        compression="gzip",
         noload=True,
         ignorecase=True,
         truncatecolumns=True,
@@ -610,19 +611,25 @@ def test_jsonpaths_map_by_position(put: Put, load: LoadOf) -> None:
     assert b"".join(load(**{"'auto'": "'s3://data/paths'"}).rows()) == b"7\n"
 
 
-def test_gzip_is_decompressed_in_members_and_blocks(put: Put, load: LoadOf) -> None:
+@pytest.mark.parametrize(("option", "compress"), [("GZIP", gzip.compress), ("BZIP2", bz2.compress)])
+def test_compressed_data_is_read_in_members_and_blocks(
+    put: Put, load: LoadOf, option: str, compress: Callable[[bytes], bytes]
+) -> None:
     text = b'{"a": 1}\n' * 300_000
-    put({"in": gzip.compress(text[: 9 * 1000]) + gzip.compress(text[9 * 1000 :])})
-    started = load("GZIP")
+    put({"in": compress(text[: 9 * 1000]) + compress(text[9 * 1000 :])})
+    started = load(option)
     assert b"".join(started.rows()) == b"1\n" * 300_000
     assert (started.files[0].lines, started.files[0].bytes < 100_000) == (300_000, True)
 
 
-@pytest.mark.parametrize("data", [b'{"a": 1}', gzip.compress(b'{"a": 1}' * 100)[:-5]])
-def test_data_that_is_not_gzip_fails_the_load(put: Put, load: LoadOf, data: bytes) -> None:
-    put({"in": data})
-    with pytest.raises(SqlError, match=r"s3://data/in .* gzip"):
-        list(load("GZIP").rows())
+@pytest.mark.parametrize(("option", "compress"), [("GZIP", gzip.compress), ("BZIP2", bz2.compress)])
+def test_data_that_is_not_compressed_fails_the_load(
+    put: Put, load: LoadOf, option: str, compress: Callable[[bytes], bytes]
+) -> None:
+    for data in (b'{"a": 1}', compress(b'{"a": 1}' * 100)[:-5]):
+        put({"in": data})
+        with pytest.raises(SqlError, match=rf"s3://data/in .* {option.lower()}"):
+            list(load(option).rows())
 
 
 def manifest(*entries: Any) -> bytes:

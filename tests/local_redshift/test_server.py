@@ -240,6 +240,7 @@ def test_text_compares_byte_by_byte(connect: Connect) -> None:
             "SET statement_timeout TO 60000",
             "RESET query_group",
             "SHOW search_path",
+            "SHOW transaction isolation level",
         ),
         *(
             "ALTER TABLE pets ADD COLUMN age SMALLINT DEFAULT 1",
