@@ -84,7 +84,7 @@ _EXPRESSIONS = _words_of(
     NotNullColumnConstraint Null Offset Or Order Parameter Paren PrimaryKey PrimaryKeyColumnConstraint
     Properties Property Qualify Reference RegexpLike Schema SessionUser SimilarTo SortKeyProperty
     StrPosition Sub Substring TableAlias TemporaryProperty Trim Tuple UniqueColumnConstraint Var Where
-     WithinGroup
+    Whens WithinGroup
     """
 )
 # … and those of which only some parts are known
@@ -110,6 +110,8 @@ _PARTS = {
     exp.Insert: "this expression with_",
     exp.Update: "this expressions from_ where with_",
     exp.Delete: "this using where tables with_",
+    exp.Merge: "this using on whens",
+    exp.When: "matched then",
     exp.Create: "this kind expression exists properties replace no_schema_binding",
     exp.ColumnDef: "this kind constraints",
     exp.GeneratedAsIdentityColumnConstraint: "this on_null start increment",
@@ -172,6 +174,8 @@ def _check(node: exp.Expr) -> None:
         case exp.Drop():
             if node.args["kind"] not in ("TABLE", "VIEW", "SCHEMA", "COLUMN"):
                 raise refusal(f"DROP {node.args['kind']}")
+        case exp.Merge():
+            _check_merge(node)
         case exp.Values() if not isinstance(node.parent, exp.Insert):
             raise refusal("VALUES as a table")
         case exp.Window():
@@ -188,6 +192,22 @@ def _check(node: exp.Expr) -> None:
         case exp.Dot():
             if node.this.name.lower() != "pg_catalog":
                 raise refusal(f"function {node.sql(Redshift)}")
+
+
+def _check_merge(merge: exp.Merge) -> None:
+    # https://docs.aws.amazon.com/redshift/latest/dg/r_MERGE.html
+    target, source = merge.this, merge.args["using"]
+    if target.alias:
+        raise SqlError("syntax error: the target of MERGE takes no alias", "42601")
+    if not isinstance(source, exp.Table):
+        raise refusal("MERGE from a query")
+    if (target.name, target.db) == (source.name, source.db):
+        raise SqlError("the source of MERGE cannot be its target", "0A000")
+    whens = merge.args["whens"].expressions
+    if [bool(when.args["matched"]) for when in whens] != [True, False]:
+        raise SqlError("syntax error: MERGE takes WHEN MATCHED, then WHEN NOT MATCHED", "42601")
+    if not whens[1].args["then"].expression:
+        raise unsupported("MERGE with INSERT without columns", "list the columns")
 
 
 _PART_NAMES: dict[tuple[type[exp.Expr], str], str] = {

@@ -493,4 +493,4 @@ _COMMANDS: dict[str, Callable[[str, list[Token]], Translation]] = {
     "EXPLAIN": _explain,
     "DEALLOCATE": _deallocate,
 }
-_STATEMENTS = ("SELECT", "WITH", "(", "INSERT", "UPDATE", "DELETE", "CREATE", "DROP", "ALTER")
+_STATEMENTS = ("SELECT", "WITH", "(", "INSERT", "UPDATE", "DELETE", "MERGE", "CREATE", "DROP", "ALTER")
