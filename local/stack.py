@@ -7,7 +7,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -179,6 +179,29 @@ def register(settings: Settings, name: str) -> None:
         _pid_file(settings, name).write_text(f"{os.getpid()}\n")
 
 
+def stop_processes(processes: Sequence[psutil.Process]) -> None:
+    """
+    Tell processes to end, then the children that outlive them, and kill what still runs.
+
+    :param processes: those to stop; ended ones may be among them
+    """
+    children = []
+    for process in processes:
+        with suppress(psutil.NoSuchProcess):
+            children += process.children(recursive=True)
+    for receivers, send in (
+        (processes, psutil.Process.terminate),  # a process may stop its own children
+        (children, psutil.Process.terminate),
+        ([*processes, *children], psutil.Process.kill),
+    ):
+        for process in receivers:
+            with suppress(psutil.NoSuchProcess):
+                send(process)
+        deadline = time.monotonic() + STOP_SECONDS
+        while any(map(_is_alive, receivers)) and time.monotonic() < deadline:
+            time.sleep(0.02)
+
+
 def served_data(settings: Settings) -> Path:
     """Return the folder that S3 serves: the one last given to :func:`up`, else the generated sample."""
     note = _data_note(settings)
@@ -305,23 +328,7 @@ def _wait(server: Server, process: subprocess.Popen[bytes], log_file: Path) -> N
 
 def _stop(pid_files: Iterable[Path]) -> list[str]:
     found = {pid_file: _process(pid_file) for pid_file in pid_files}
-    running = [process for process in found.values() if process]
-    children = []
-    for process in running:
-        with suppress(psutil.NoSuchProcess):
-            children += process.children(recursive=True)
-    # A process may stop its own children; those that outlive it are told to, and what still runs is killed.
-    for receivers, send in (
-        (running, psutil.Process.terminate),
-        (children, psutil.Process.terminate),
-        ([*running, *children], psutil.Process.kill),
-    ):
-        for process in receivers:
-            with suppress(psutil.NoSuchProcess):
-                send(process)
-        deadline = time.monotonic() + STOP_SECONDS
-        while any(map(_is_alive, receivers)) and time.monotonic() < deadline:
-            time.sleep(0.02)
+    stop_processes([process for process in found.values() if process])
     for pid_file in found:
         pid_file.unlink(missing_ok=True)
     return [pid_file.stem for pid_file, process in found.items() if process]

@@ -3,16 +3,18 @@
 import json
 import os
 import signal
-import subprocess
 import sys
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Mapping
-from contextlib import ExitStack, suppress
+from contextlib import suppress
 from pathlib import Path
 
+import psutil
+
 from local.settings import LocalError
+from local.stack import stop_processes
 
 AIRFLOW = str(Path(sys.executable).with_name("airflow"))
 START_SECONDS = 180
@@ -48,18 +50,16 @@ def serve(log_folder: Path, port: int, environment: Mapping[str, str]) -> None:
     }
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # so that the parts end with this process
     print(f"Starting Airflow; its logs are {log_folder}/airflow-*.log", flush=True)
-    with ExitStack() as running:
-        parts = {}
+    parts: dict[str, psutil.Popen] = {}
+    try:
         for part, command in {"migrate": ["db", "migrate"], **PARTS}.items():
-            log = running.enter_context((log_folder / f"airflow-{part}.log").open("w"))
-            process = subprocess.Popen([AIRFLOW, *command], env=variables, stdout=log, stderr=log)
+            with (log_folder / f"airflow-{part}.log").open("w") as log:
+                process = psutil.Popen([AIRFLOW, *command], env=variables, stdout=log, stderr=log)
+            parts[part] = process
             if part == "migrate":
                 if process.wait():
                     raise LocalError(_ended(log_folder, part))
-                continue
-            running.enter_context(process)
-            running.callback(process.terminate)
-            parts[part] = process
+                del parts[part]
         _wait(parts, url, log_folder)
         passwords = Path(environment["AIRFLOW_HOME"], "simple_auth_manager_passwords.json.generated")
         for user, password in json.loads(passwords.read_text()).items():
@@ -67,9 +67,11 @@ def serve(log_folder: Path, port: int, environment: Mapping[str, str]) -> None:
         while True:
             _refuse_ended(parts, log_folder)
             time.sleep(1)
+    finally:
+        stop_processes(list(parts.values()))
 
 
-def _wait(parts: Mapping[str, subprocess.Popen[bytes]], url: str, log_folder: Path) -> None:
+def _wait(parts: Mapping[str, psutil.Popen], url: str, log_folder: Path) -> None:
     deadline = time.monotonic() + START_SECONDS
     while time.monotonic() < deadline:
         _refuse_ended(parts, log_folder)
@@ -86,7 +88,7 @@ def _wait(parts: Mapping[str, subprocess.Popen[bytes]], url: str, log_folder: Pa
     raise LocalError(f"Airflow is not healthy after {START_SECONDS} s; see {log_folder}/airflow-*.log")
 
 
-def _refuse_ended(parts: Mapping[str, subprocess.Popen[bytes]], log_folder: Path) -> None:
+def _refuse_ended(parts: Mapping[str, psutil.Popen], log_folder: Path) -> None:
     for part, process in parts.items():
         if process.poll() is not None:
             raise LocalError(_ended(log_folder, part))
