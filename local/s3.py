@@ -54,6 +54,7 @@ def main(settings: Settings, seed: Path) -> None:
         backend.create_bucket(bucket, REGION)
     for path in files:
         stored = backend.put_object(INPUT_BUCKET, path.relative_to(seed).as_posix(), path.read_bytes())
+        _ = stored.etag  # moto computes it when it is first asked for, which would be in a load
         # The file's time, so that a restart doesn't look like a new delivery; moto wants UTC without zone.
         stored.last_modified = datetime.fromtimestamp(path.stat().st_mtime, UTC).replace(tzinfo=None)
 

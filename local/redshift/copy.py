@@ -16,7 +16,7 @@ from functools import cache
 from typing import Any
 
 import boto3
-import orjson
+import msgspec
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
@@ -28,8 +28,8 @@ from local.settings import REGION
 
 __all__ = ["Column", "CopyStatement", "Load", "LoadedFile", "Rejected", "parse_copy", "start_load"]
 
-#: Rows that are handed on at a time.
-_BATCH = 2000
+#: Bytes of rows that are handed on at a time, at least.
+_BATCH = 64 * 1024
 #: Requests to S3 under way at a time.
 _REQUESTS = 8
 
@@ -137,9 +137,9 @@ class _S3:
         :raises SqlError: if it is missing or malformed
         """
         try:
-            entries = orjson.loads(self.read(url))["entries"]
+            entries = msgspec.json.decode(self.read(url))["entries"]
             objects = [_Object(entry["url"], entry.get("mandatory", False)) for entry in entries]
-        except (ValueError, KeyError, TypeError, AttributeError):
+        except (msgspec.MsgspecError, ValueError, KeyError, TypeError, AttributeError):
             objects = []
         if not objects or not all(re.fullmatch("s3://[^/]+/.+", o.url) for o in objects):
             raise SqlError(
@@ -228,12 +228,10 @@ class LoadedFile:
     An object that was read.
 
     :param url: where
-    :param lines: how many lines it has, uncompressed
     :param bytes: how many bytes it has on S3
     """
 
     url: str
-    lines: int = 0
     bytes: int = 0
 
 
@@ -267,21 +265,24 @@ class Load:
             paths = parse_paths(self._s3.read(self._statement.json), self._statement.json, len(self._columns))
         converter = JsonRows(self._columns, self._statement, paths)
         objects = self._s3.manifest(source) if self._statement.manifest else self._s3.under(source)
-        batch: list[str] = []
+        batch, count = b"", 0
+        for rows, text in converter.convert(self._contents(objects), self._reject):
+            batch, count = batch + text, count + rows
+            if len(batch) >= _BATCH:
+                yield from self._hand_out(batch, count)
+                batch, count = b"", 0
+        yield from self._hand_out(batch, count)
+
+    def _contents(self, objects: Sequence[_Object]) -> Iterator[tuple[str, Iterator[bytes]]]:
         for url, chunks in self._s3.fetch(objects):
             file = LoadedFile(url)
             self.files.append(file)
-            for rows in converter.convert(self._content(chunks, file), url, self._reject):
-                batch += rows
-                if len(batch) >= _BATCH:
-                    yield from self._hand_out(batch)
-                    batch = []
-        yield from self._hand_out(batch)
+            yield url, self._content(chunks, file)
 
-    def _hand_out(self, batch: list[str]) -> Iterator[bytes]:
-        if batch and not self._statement.noload:
-            self.loaded += len(batch)
-            yield ("\n".join(batch) + "\n").encode()
+    def _hand_out(self, batch: bytes, count: int) -> Iterator[bytes]:
+        if count and not self._statement.noload:
+            self.loaded += count
+            yield batch
 
     def _content(self, chunks: Iterable[bytes], file: LoadedFile) -> Iterator[bytes]:
         """Yield an object's text, and record its size."""
@@ -291,13 +292,8 @@ class Load:
                 file.bytes += len(chunk)
                 yield chunk
 
-        end = b"\n"
         compression = self._statement.compression
-        for chunk in _decompressed(compressed(), compression, file.url) if compression else compressed():
-            file.lines += chunk.count(b"\n")
-            end = chunk[-1:] or end
-            yield chunk
-        file.lines += end != b"\n"
+        return _decompressed(compressed(), compression, file.url) if compression else compressed()
 
     def _reject(self, row: Rejected) -> None:
         """

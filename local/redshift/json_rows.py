@@ -4,26 +4,30 @@ JSON text to rows in PostgreSQL's COPY text format, by the rules of Redshift's C
 The rules come from "Data format parameters"
 (https://docs.aws.amazon.com/redshift/latest/dg/copy-parameters-data-format.html#copy-json-data-file).
 
-Every line is first parsed by itself with orjson. What that cannot do exactly (an object over several lines,
-a malformed or rejected one, a number whose digits must be kept) is done again by the standard library's
-decoder, which has the last word.
+Blocks of whole lines are first tried by :mod:`local.redshift.json_lines`. What that cannot do exactly is done
+here, object by object, with the standard library's decoder.
 """
 
 import json
 import re
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
-import orjson
+import msgspec
 
 from local.redshift.errors import SqlError
+from local.redshift.json_lines import WORKERS, Path, convert_later, convert_lines, follow, joined
 from local.redshift.json_values import NULL, BadValue, Column, Conversion, Literal, as_text, converter_for
 
 #: Largest object that COPY takes, braces included.
 MAX_OBJECT = 4 * 1024 * 1024
-#: How much text is converted at a time.
-BLOCK = 1024 * 1024
+#: How much text is converted at a time: its values should fit into a processor's cache.
+BLOCK = 256 * 1024
+#: Blocks that are read ahead: the worker processes' work, while the rows of another are sent.
+_AHEAD = 8 * WORKERS
 
 _CATALOG_NAMES = {
     "smallint": "int2",
@@ -36,10 +40,6 @@ _CATALOG_NAMES = {
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _INVALID = re.compile("[\0\ud800-\udfff]")
 _NOT_SPACE = re.compile(r"[^ \t\r\n]")
-_ESCAPES = str.maketrans({"\\": r"\\", "\t": r"\t", "\n": r"\n", "\r": r"\r"})
-
-#: A JSONPath, compiled: member names and array indexes from the root down.
-Path = tuple[str | int, ...]
 
 
 @dataclass(frozen=True)
@@ -94,8 +94,8 @@ def parse_paths(text: bytes, url: str, columns: int) -> tuple[Path, ...] | None:
     :raises SqlError: for a malformed file, or another number of paths than of columns
     """
     try:
-        content = orjson.loads(text)
-    except ValueError as error:
+        content = msgspec.json.decode(text)
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise SqlError(f"The JSONPaths file {url} is not valid JSON: {error}") from None
     if not isinstance(content, dict):
         raise SqlError(
@@ -121,22 +121,6 @@ def parse_paths(text: bytes, url: str, columns: int) -> tuple[Path, ...] | None:
         f"Invalid JSONPath format in {url}: {', '.join(expressions)[:200]}",
         hint="write every path as $['a']['b'][0], or every path as $.a.b[0]",
     )
-
-
-def _follow(document: Any, path: Path) -> Any:
-    """Return what a path leads to: None if a member is missing; a missing index is documented as an error."""
-    for step in path:
-        if document is None:
-            return None
-        if isinstance(step, int):
-            if not isinstance(document, list) or step >= len(document):
-                raise BadValue(1216, "Invalid JSONPath format: Not an array or index out of range.")
-            document = document[step]
-        else:
-            if not isinstance(document, dict):
-                raise BadValue(1216, "Invalid JSONPath format: Member is not an object.")
-            document = document.get(step)
-    return document
 
 
 def _integer_literal(text: str) -> int | float:
@@ -206,6 +190,16 @@ def _parse(text: str, start: int, last: bool) -> tuple[Any, int]:
     raise _Malformed(message, fault - start, opening.start() if opening else len(text))
 
 
+@dataclass(frozen=True)
+class _Block:
+    """A piece of a file, and what gives its rows: see :func:`convert_lines`."""
+
+    file_name: str
+    content: bytes
+    last: bool
+    converted: Callable[[], tuple[int, bytes] | None]
+
+
 class JsonRows:
     """
     Turns files of JSON objects into rows of one table.
@@ -219,97 +213,60 @@ class JsonRows:
     def __init__(
         self, columns: Sequence[Column], conversion: Conversion, paths: Sequence[Path] | None = None
     ) -> None:
-        self._names: tuple[str, ...] = ()
+        self._columns, self._conversion = tuple(columns), conversion
+        self._paths = tuple(paths) if paths else None
         self._ignorecase = conversion.ignorecase and paths is None
         self._accept_invalid = conversion.accept_invalid
         self._plan = [
             (column, path, converter_for(column, conversion))
             for column, path in zip(columns, paths or [(column.name,) for column in columns], strict=True)
         ]
-        self._required = [i for i, column in enumerate(columns) if not column.nullable]
-        # Members of the root need no walking.
-        self._members = [
-            (path[0], convert)
-            for _, path, convert in self._plan
-            if len(path) == 1 and isinstance(path[0], str)
-        ]
 
     def convert(
-        self, chunks: Iterable[bytes], file_name: str, reject: Callable[[Rejected], None]
-    ) -> Iterator[list[str]]:
+        self, files: Iterable[tuple[str, Iterable[bytes]]], reject: Callable[[Rejected], None]
+    ) -> Iterator[tuple[int, bytes]]:
         """
-        Convert one file.
+        Convert files, in order.
 
-        :param chunks: its content, cut anywhere
-        :param file_name: its URL, for messages
+        :param files: the URL of each, for messages, and its content, cut anywhere
         :param reject: called with each object that does not fit, and with each piece of malformed JSON
-        :return: lists of rows, without line feeds
+        :return: numbers of rows, and their text
         :raises SqlError: for an object above 4 MB, whatever MAXERROR says
         """
         line, carry = 1, ""
-        for block, last in _blocks(chunks):
-            rows: list[str] = []
-            done = 0
-            if not carry and len(block) <= MAX_OBJECT:
-                done = self._convert_lines(block, rows)
-                line += block.count(b"\n", 0, done)
-            text = carry + block[done:].decode("utf-8", "surrogateescape")
-            carry = self._convert_text(text, line, last, file_name, rows, reject)
-            line += text.count("\n") - carry.count("\n")
-            yield rows
+        for block in self._ahead(files):
+            converted = None if carry else block.converted()
+            if converted is None:
+                text = carry + block.content.decode("utf-8", "surrogateescape")
+                rows: list[list[str]] = []
+                carry = self._convert_text(text, line, block.last, block.file_name, rows, reject)
+                line += text.count("\n") - carry.count("\n")
+                converted = len(rows), joined(list(zip(*rows, strict=True))) if rows else b""
+            else:
+                line += block.content.count(b"\n")
+            if block.last:
+                line = 1
+            yield converted
 
-    def _convert_lines(self, block: bytes, rows: list[str]) -> int:
-        """Append a row for each line, up to one that needs more care; return the offset where that begins."""
-        convert = self._fast_row if len(self._members) == len(self._plan) else self._fast_walk
-        offset = 0
-        for line in block.split(b"\n"):
-            if line:
-                # U+0000 would pass for NULL.
-                if b"\\u0000" in line:
-                    return offset
-                try:
-                    rows.append(convert(orjson.loads(line)))
-                except (ValueError, AttributeError, TypeError, RecursionError):
-                    return offset
-            offset += len(line) + 1
-        return len(block)
-
-    def _fast_row(self, document: Any) -> str:
-        """Convert an object of which only root members are wanted; any exception asks for more care."""
-        if self._ignorecase:
-            self._match_names(tuple(document))
-        get = document.get
-        return self._row(
-            [NULL if (value := get(name)) is None else convert(value) for name, convert in self._members]
-        )
-
-    def _match_names(self, names: tuple[str, ...]) -> None:
-        """Look members up by the names that this object has; most have those of the one before."""
-        if names != self._names:
-            written = {name.lower(): name for name in names}
-            self._members = [(written.get(name.lower(), name), convert) for name, convert in self._members]
-            self._names = names
-
-    def _fast_walk(self, document: Any) -> str:
-        """Convert an object along JSONPaths; any exception asks for more care."""
-        return self._row(
-            [
-                NULL if (value := _follow(document, path)) is None else convert(value)
-                for _, path, convert in self._plan
-            ]
-        )
-
-    def _row(self, fields: list[str]) -> str:
-        """Return a line of COPY text: https://www.postgresql.org/docs/current/sql-copy.html#id-1.9.55.9.2."""
-        for i in self._required:
-            if fields[i] == NULL:
-                bad = BadValue(1213, "Missing data for not-null field")
-                bad.column = self._plan[i][0]
-                raise bad
-        row = "\t".join(fields)
-        if "\\" in row or "\n" in row or "\r" in row or row.count("\t") >= len(fields):
-            row = "\t".join([field.translate(_ESCAPES) for field in fields])
-        return row.replace(NULL, r"\N")
+    def _ahead(self, files: Iterable[tuple[str, Iterable[bytes]]]) -> Iterator["_Block"]:
+        """Yield the blocks of files; the worker processes begin with those that follow."""
+        waiting: deque[_Block] = deque()
+        failure = None
+        try:
+            for file_name, chunks in files:
+                for content, last in _blocks(chunks):
+                    task = (content, self._columns, self._conversion, self._paths)
+                    # Of a small file all is last.
+                    converted = partial(convert_lines, *task) if last else convert_later(*task)
+                    waiting.append(_Block(file_name, content, last, converted))
+                    if len(waiting) > _AHEAD:
+                        yield waiting.popleft()
+        except SqlError as error:
+            # What was read before is converted first, so that its rejected rows are known.
+            failure = error
+        yield from waiting
+        if failure:
+            raise failure
 
     def _convert_text(
         self,
@@ -317,7 +274,7 @@ class JsonRows:
         line: int,
         last: bool,
         file_name: str,
-        rows: list[str],
+        rows: list[list[str]],
         reject: Callable[[Rejected], None],
     ) -> str:
         """Append a row for each object in the text; return what may be the beginning of one."""
@@ -344,7 +301,7 @@ class JsonRows:
             line += text.count("\n", start, position)
         return ""
 
-    def _careful_row(self, document: Any) -> str:
+    def _careful_row(self, document: Any) -> list[str]:
         """Convert an object; the exception for one that does not fit names its column."""
         if self._ignorecase and isinstance(document, dict):
             document = {name.lower(): value for name, value in document.items()}
@@ -352,12 +309,17 @@ class JsonRows:
         for column, path, convert in self._plan:
             value = None
             try:
-                value = _follow(document, path)
+                value = follow(document, path)
                 fields.append(NULL if value is None else convert(self._valid(value, column)))
             except BadValue as bad:
                 bad.column, bad.value = column, value
                 raise
-        return self._row(fields)
+        for (column, _, _), field in zip(self._plan, fields, strict=True):
+            if field == NULL and not column.nullable:
+                missing = BadValue(1213, "Missing data for not-null field")
+                missing.column = column
+                raise missing
+        return fields
 
     def _valid(self, value: Any, column: Column) -> Any:
         """

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import ROUND_DOWN, ROUND_HALF_UP, Context, Decimal
+from functools import lru_cache
 from typing import Any
 
 from local.redshift.errors import SqlError, unsupported
@@ -23,6 +24,8 @@ NULL = "\0"
 
 _EPOCH = datetime(1970, 1, 1)
 _INTEGERS = {"smallint": ("Short", 15), "integer": ("Integer", 31), "bigint": ("Long", 63)}
+#: The lowest and the highest value of each integer type.
+INTEGER_RANGES = {name: (-(2**bits), 2**bits - 1) for name, (_, bits) in _INTEGERS.items()}
 _TRUE, _FALSE = frozenset(("t", "true", "y", "yes", "1")), frozenset(("f", "false", "n", "no", "0"))
 _MONTHS = tuple(name.lower() for name in calendar.month_name[1:])
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d{1,5})?", re.ASCII)
@@ -172,8 +175,8 @@ def _integer(column: Column) -> Converter:
     AWS does not say what a JSON number such as 1.0 becomes. Public loads of the Sparkify data into BIGINT
     rely on 1540919166796.0 being taken; so a number without a fraction is.
     """
-    name, bits = _INTEGERS[column.type]
-    low, high = -(2**bits), 2**bits - 1
+    name, _ = _INTEGERS[column.type]
+    low, high = INTEGER_RANGES[column.type]
 
     def overflow() -> BadValue:
         return BadValue(1222, f"Overflow, Value is out of range, Type: {name}")
@@ -364,6 +367,10 @@ def _epoch(unit: int) -> Converter:
     whole = _integer(Column(name, "bigint"))
     milliseconds = 1000 // unit
 
+    @lru_cache(maxsize=1024)
+    def minute_text(minute: int) -> str:
+        return str(_EPOCH + timedelta(minutes=minute))[:16]
+
     def convert(value: Any) -> str:
         if type(value) is not int:
             try:
@@ -374,7 +381,8 @@ def _epoch(unit: int) -> Converter:
                 return text
             value = int(text)
         try:
-            return str(_EPOCH + timedelta(milliseconds=value * milliseconds))
+            minute, rest = divmod(value * milliseconds, 60_000)
+            return f"{minute_text(minute)}:{rest // 1000:02}.{rest % 1000:03}"
         except OverflowError:
             raise BadValue(1206, f"Invalid timestamp format or value [{name}]") from None
 

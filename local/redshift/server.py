@@ -28,10 +28,9 @@ SERVER_VERSION = "8.0.2"  # what Redshift reports; drivers choose their catalog 
 
 _log = logging.getLogger(__name__)
 
-# What a client may set when it connects. Drivers send more, which PostgreSQL would refuse to start with.
-# PostgreSQL's authentication_timeout
-_LOGIN_SECONDS = 60
+_LOGIN_SECONDS = 60  # PostgreSQL's authentication_timeout
 
+# What a client may set when it connects. Drivers send more, which PostgreSQL would refuse to start with.
 _STARTUP_SETTINGS = {
     "application_name",
     "client_encoding",
