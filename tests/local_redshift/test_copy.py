@@ -588,12 +588,11 @@ print(convert_later(b'{"a": 1}', (Column("a", "integer"),), Conversion(), None)(
 print(*[child.pid for child in multiprocessing.active_children()], flush=True)
 time.sleep(60)
 """
-    server = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
-    assert server.stdout is not None
-    assert server.stdout.readline() == "(1, b'1\\n')\n"
-    workers = [psutil.Process(int(pid)) for pid in server.stdout.readline().split()]
-    server.kill()
-    server.wait()
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as server:
+        assert server.stdout is not None
+        assert server.stdout.readline() == "(1, b'1\\n')\n"
+        workers = [psutil.Process(int(pid)) for pid in server.stdout.readline().split()]
+        server.kill()
     assert workers
     assert not psutil.wait_procs(workers, timeout=10)[1]
 
