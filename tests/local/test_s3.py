@@ -5,10 +5,12 @@ import socket
 import subprocess
 import sys
 import time
+import urllib.request
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import boto3
 import psutil
@@ -102,6 +104,31 @@ def test_the_work_bucket_keeps_what_is_written_to_it(seed: Path) -> None:
         bucket.put_object(Bucket="sparkify-etl", Key="runs/1/events.manifest", Body=b'{"entries": []}')
         stored = bucket.get_object(Bucket="sparkify-etl", Key="runs/1/events.manifest")
         assert stored["Body"].read() == b'{"entries": []}'
+
+
+@pytest.mark.parametrize("key", ["a.json", "a b/+é#'.json", "folder/"])
+def test_a_plain_read_answers_as_moto_does(seed: Path, key: str) -> None:
+    with serving(seed) as (_, port), client(port) as bucket:
+        bucket.put_object(
+            Bucket="udacity-dend", Key=key, Body=b"12", ContentType="text/x", Metadata={"n": "v"}
+        )
+        plain = bucket.get_object(Bucket="udacity-dend", Key=key)
+        # Anything that asks for more is moto's.
+        conditional = bucket.get_object(Bucket="udacity-dend", Key=key, IfMatch=plain["ETag"])
+        assert plain.pop("Body").read() == conditional.pop("Body").read() == b"12"
+        for answer in (plain, conditional):
+            del answer["ResponseMetadata"]
+        assert plain == conditional
+        assert plain["ChecksumCRC32"]
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/udacity-dend/{quote(key)}") as unsigned:
+            assert unsigned.read() == b"12"
+            assert (unsigned.headers["etag"], unsigned.headers["x-amz-meta-n"]) == (plain["ETag"], "v")
+        assert bucket.get_object(Bucket="udacity-dend", Key=key, Range="bytes=1-1")["Body"].read() == b"2"
+        bucket.delete_object(Bucket="udacity-dend", Key=key)
+        with pytest.raises(bucket.exceptions.NoSuchKey):
+            bucket.get_object(Bucket="udacity-dend", Key=key)
+        with pytest.raises(bucket.exceptions.NoSuchBucket):
+            bucket.get_object(Bucket="no-such-bucket", Key=key)
 
 
 def test_iam_and_sts_know_the_account_of_the_copy_role(seed: Path) -> None:
