@@ -19,6 +19,7 @@ from urllib.parse import quote
 import boto3
 import msgspec
 import urllib3
+from backports import zstd
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 from urllib3.exceptions import HTTPError
@@ -210,7 +211,7 @@ class _S3:
 
 
 def _decompressed(chunks: Iterable[bytes], compression: str, url: str) -> Iterator[bytes]:
-    """Decompress a stream of one or more gzip or bzip2 members, a block at a time."""
+    """Decompress a stream of one or more members, a block at a time."""
     member = _DECOMPRESSORS[compression]()
     try:
         for chunk in chunks:
@@ -219,10 +220,10 @@ def _decompressed(chunks: Iterable[bytes], compression: str, url: str) -> Iterat
                 if member.eof:
                     member = _DECOMPRESSORS[compression]()
                 yield member.decompress(rest, BLOCK)
-                while isinstance(member, bz2.BZ2Decompressor) and not (member.needs_input or member.eof):
+                while not (member.eof or getattr(member, "needs_input", True)):
                     yield member.decompress(b"", BLOCK)
                 rest = member.unused_data or getattr(member, "unconsumed_tail", b"")
-    except (zlib.error, OSError) as error:
+    except (zlib.error, OSError, zstd.ZstdError) as error:
         raise SqlError(
             f"{url} is not valid {compression}: {error}",
             hint=f"leave out {compression.upper()} if it is not compressed",
@@ -234,6 +235,7 @@ def _decompressed(chunks: Iterable[bytes], compression: str, url: str) -> Iterat
 _DECOMPRESSORS: dict[str, Callable[[], Any]] = {
     "gzip": lambda: zlib.decompressobj(wbits=31),
     "bzip2": bz2.BZ2Decompressor,
+    "zstd": zstd.ZstdDecompressor,
 }
 
 

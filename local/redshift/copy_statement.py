@@ -20,7 +20,7 @@ _ROLE = re.compile(r"arn:aws[a-z-]*:iam::\d{12}:role/[\w+=.@/-]+", re.ASCII)
 _NAME = r'("([^"]|"")+"|#?[^\W\d][\w$]*)'
 _TABLE = re.compile(rf"{_NAME}(\.{_NAME}){{0,2}}")
 _FLAGS = ("MANIFEST", "TRUNCATECOLUMNS", "BLANKSASNULL", "EMPTYASNULL", "ROUNDEC", "NOLOAD")
-_COMPRESSIONS = ("GZIP", "BZIP2")
+_COMPRESSIONS = ("GZIP", "BZIP2", "ZSTD")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,7 +36,7 @@ class CopyStatement(Conversion):
     :param manifest: whether the source is a manifest
     :param region: the bucket's region, where given
     :param maxerror: how many rejected rows make the load fail; 0 counts as 1
-    :param compression: how the objects are compressed: gzip or bzip2
+    :param compression: how the objects are compressed: gzip, bzip2 or zstd
     :param noload: whether to check the data only
     """
 
@@ -183,6 +183,8 @@ class _Parser:
             self._json()
         elif word in ("TIMEFORMAT", "DATEFORMAT"):
             self._set(word.lower(), self._string(word))
+        elif word == "NULL":
+            self._set("null_as", self._string("NULL AS"))
         elif word in _FLAGS:
             self._set(word.lower(), True)
         elif word in _COMPRESSIONS:

@@ -288,7 +288,8 @@ def _own_type(column: Column, conversion: Conversion) -> tuple[Any, Converter | 
 
     :return: None for a column that has no such type
     """
-    if column.type == "varchar" and not (conversion.emptyasnull or conversion.blanksasnull):
+    keeps_texts = not (conversion.emptyasnull or conversion.blanksasnull) and conversion.null_as is None
+    if column.type == "varchar" and keeps_texts:
         # The length is in bytes, of which UTF-8 has at most four a character.
         return Annotated[str, msgspec.Meta(max_length=(column.length or 65535) // 4)], None
     if column.type in INTEGER_RANGES:

@@ -68,6 +68,7 @@ class Conversion:
     :param timeformat: 'auto', 'epochsecs', 'epochmillisecs', a pattern, or None for Redshift's default
     :param dateformat: 'auto', a pattern, or None for Redshift's default
     :param roundec: round a numeric to its scale, which COPY otherwise cuts off
+    :param null_as: the text that stands for NULL
     """
 
     ignorecase: bool = False
@@ -76,6 +77,7 @@ class Conversion:
     emptyasnull: bool = False
     accept_invalid: str | None = None
     roundec: bool = False
+    null_as: str | None = None
     timeformat: str | None = None
     dateformat: str | None = None
 
@@ -441,6 +443,13 @@ def converter_for(column: Column, conversion: Conversion) -> Converter:
     :param conversion: the statement's options
     :raises SqlError: for a type or a date pattern that COPY does not take
     """
+    convert = _converter_of_type(column, conversion)
+    if conversion.null_as is None:
+        return convert
+    return lambda value: NULL if value == conversion.null_as else convert(value)
+
+
+def _converter_of_type(column: Column, conversion: Conversion) -> Converter:
     if column.type in _INTEGERS:
         return _integer(column)
     if column.type in ("real", "double precision"):

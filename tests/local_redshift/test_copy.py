@@ -15,6 +15,7 @@ from typing import Any
 import boto3
 import psutil
 import pytest
+from backports import zstd
 from botocore.stub import Stubber
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -78,7 +79,7 @@ def test_every_option_is_read_in_any_order_and_case() -> None:
         -- nightly
         copy public.Events ("Artist", userid) from 's3://data/in' maxerror as 10 gzip manifest
         region as 'us-east-1' timeformat as 'epochmillisecs' dateformat 'auto' truncatecolumns blanksasnull
-        EmptyAsNull acceptinvchars as '^' noload roundec compupdate off statupdate on
+        null as 'N/A' EmptyAsNull acceptinvchars as '^' noload roundec compupdate off statupdate on
         format as json 'auto ignorecase' iam_role '{ROLE}';
     """)
     assert statement == CopyStatement(
@@ -98,6 +99,7 @@ def test_every_option_is_read_in_any_order_and_case() -> None:
         emptyasnull=True,
         accept_invalid="^",
         roundec=True,
+        null_as="N/A",
         timeformat="epochmillisecs",
         dateformat="auto",
     )
@@ -278,6 +280,10 @@ def test_a_value_that_does_not_fit_is_rejected(definition: str, value: str, code
         ({"blanksasnull": True}, "varchar(3)", '""', ""),
         ({"emptyasnull": True}, "varchar(3)", '""', r"\N"),
         ({"emptyasnull": True}, "varchar(3)", '" "', " "),
+        ({"null_as": "N/A"}, "varchar(3)", '"N/A"', r"\N"),
+        ({"null_as": "N/A"}, "varchar(3)", '"n/a"', "n/a"),
+        ({"null_as": "N/A"}, "integer", '"N/A"', r"\N"),
+        ({"null_as": ""}, "varchar(3)", '""', r"\N"),
         ({"roundec": True}, "numeric(8,2)", "20.259", "20.26"),
         ({"roundec": True}, "numeric(8,2)", "20.255", "20.26"),
         ({"timeformat": "epochmillisecs"}, "timestamp", "1542845032796", "2018-11-22 00:03:52.796"),
@@ -549,6 +555,7 @@ COLUMN_TYPES = [
                 ("ignorecase", "truncatecolumns", "blanksasnull", "emptyasnull", "roundec"), st.just(True)
             ),
             "timeformat": st.sampled_from(["auto", "epochsecs", "epochmillisecs"]),
+            "null_as": st.sampled_from(["", "1", "t"]),
         },
     ),
     paths=st.none() | st.just([("a",), ("b", "x"), ("a",)]),
@@ -710,7 +717,9 @@ def test_jsonpaths_map_by_position(put: Put, load: LoadOf) -> None:
     assert b"".join(load(**{"'auto'": "'s3://data/paths'"}).rows()) == b"7\n"
 
 
-@pytest.mark.parametrize(("option", "compress"), [("GZIP", gzip.compress), ("BZIP2", bz2.compress)])
+@pytest.mark.parametrize(
+    ("option", "compress"), [("GZIP", gzip.compress), ("BZIP2", bz2.compress), ("ZSTD", zstd.compress)]
+)
 def test_compressed_data_is_read_in_members_and_blocks(
     put: Put, load: LoadOf, option: str, compress: Callable[[bytes], bytes]
 ) -> None:
@@ -721,7 +730,9 @@ def test_compressed_data_is_read_in_members_and_blocks(
     assert started.files[0].bytes < 100_000
 
 
-@pytest.mark.parametrize(("option", "compress"), [("GZIP", gzip.compress), ("BZIP2", bz2.compress)])
+@pytest.mark.parametrize(
+    ("option", "compress"), [("GZIP", gzip.compress), ("BZIP2", bz2.compress), ("ZSTD", zstd.compress)]
+)
 def test_data_that_is_not_compressed_fails_the_load(
     put: Put, load: LoadOf, option: str, compress: Callable[[bytes], bytes]
 ) -> None:
