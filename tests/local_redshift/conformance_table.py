@@ -37,9 +37,9 @@ def section(group: dict[str, Any]) -> str:
 def lines(cases: list[dict[str, Any]]) -> Iterator[str]:
     """Return a line of the table for each case; what a case does before its statement is what it is about."""
     for case in cases:
-        statement = " ".join("; ".join([*case.get("given", []), case["statement"]]).split()).replace(
-            "|", "\\|"
-        )
+        objects = (f"{key}: {text}; " for key, text in case.get("objects", {}).items())
+        statements = "".join(objects) + "; ".join([*case.get("given", []), case["statement"]])
+        statement = " ".join(statements.split()).replace("|", "\\|")
         result = f"refused: {case['error']}" if "error" in case else "runs"
         yield f"| `` {statement} `` | {result} | [{case['page']}]({AWS}/{case['page']}.html) |"
 

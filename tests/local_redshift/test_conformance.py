@@ -3,8 +3,9 @@ Runs every case of ``conformance/*.yaml`` as Airflow's driver does, and holds it
 
 A file is a ``group`` of ``cases``. A case has a ``statement``, and what is to come of it: ``expect``, a value
 or a list of rows, compared with their types; or ``error``, how the message begins, with its ``sqlstate``.
-Before it run the statements that the group, and then the case, has ``given``. All is rolled back. ``page`` is
-the page of docs.aws.amazon.com/redshift/latest/dg that says so.
+Before it run the statements that the group, and then the case, has ``given``, on a bucket with the case's
+``objects``, by their keys. All is rolled back. ``page`` is the page of docs.aws.amazon.com/redshift/latest/dg
+that says so.
 """
 
 from collections.abc import Iterator
@@ -56,9 +57,13 @@ def cursor(connection: redshift_connector.Connection) -> Iterator[Any]:
 
 
 @pytest.mark.parametrize(("given", "case"), CASES)
-def test_it_does_what_amazon_documents(cursor: Any, given: list[str], case: dict[str, Any]) -> None:
+def test_it_does_what_amazon_documents(
+    cursor: Any, bucket: Any, given: list[str], case: dict[str, Any]
+) -> None:
     assert ("expect" in case) != ("error" in case)
     assert case["page"]
+    for key, text in case.get("objects", {}).items():
+        bucket.put_object(Key=key, Body=text.encode())
     for statement in (*given, *case.get("given", [])):
         cursor.execute(statement)
     if "error" in case:
