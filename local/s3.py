@@ -10,14 +10,16 @@ from pathlib import Path
 from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 from moto.core import DEFAULT_ACCOUNT_ID
-from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
+from moto.moto_server.werkzeug_app import (
+    DomainDispatcherApplication,
+    MotoRequestHandler,
+    create_backend_app,
+)
 from moto.s3.models import FakeKey, S3Backend, s3_backends
-from waitress.server import create_server
+from werkzeug.serving import make_server
 
 from local.settings import INPUT_BUCKET, REGION, WORK_BUCKET, LocalError, Settings
 
-#: Requests answered at a time; a load has eight under way.
-_THREADS = 16
 _CONDITIONS = {
     "HTTP_RANGE",
     "HTTP_IF_MATCH",
@@ -94,8 +96,12 @@ def main(settings: Settings, seed: Path) -> None:
     application = DomainDispatcherApplication(create_backend_app)
     # Without the cache every request lists the folder of moto's services, 40% of the time that a GET takes.
     application.get_backend_for_host = cache(application.get_backend_for_host)  # type: ignore[method-assign]
-    server = create_server(
-        _reads_first(application, backend), host=settings.host, port=settings.s3_port, threads=_THREADS
+    server = make_server(
+        settings.host,
+        settings.s3_port,
+        _reads_first(application, backend),
+        threaded=True,
+        request_handler=MotoRequestHandler,
     )
     print(f"S3 on {settings.host}:{settings.s3_port} with {len(files)} objects of {seed}", flush=True)
-    server.run()
+    server.serve_forever()

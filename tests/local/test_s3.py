@@ -131,6 +131,12 @@ def test_a_plain_read_answers_as_moto_does(seed: Path, key: str) -> None:
             bucket.get_object(Bucket="no-such-bucket", Key=key)
 
 
+def test_an_object_may_be_empty(seed: Path) -> None:
+    with serving(seed) as (_, port), client(port) as bucket:
+        bucket.put_object(Bucket="udacity-dend", Key="empty", Body=b"")
+        assert bucket.get_object(Bucket="udacity-dend", Key="empty")["Body"].read() == b""
+
+
 def test_iam_and_sts_know_the_account_of_the_copy_role(seed: Path) -> None:
     with serving(seed) as (_, port), client(port, "iam") as iam, client(port, "sts") as sts:
         iam.create_role(RoleName="sparkify-redshift-copy", AssumeRolePolicyDocument="{}")
