@@ -24,7 +24,7 @@ demo: $(VENV)/ready ## the main job on sample data, or DATA=dir (with log_data/ 
 	@$(LOCAL) demo $(if $(DATA),--data "$(DATA)")
 
 test: $(VENV)/ready ## every test
-	$(BIN)/pytest --numprocesses auto --dist loadfile
+	$(BIN)/pytest --numprocesses auto --dist loadfile --no-loadscope-reorder
 
 soak: $(VENV)/ready ## the tests of order and of crashes, with many more cases
 	HYPOTHESIS_PROFILE=soak SPARKIFY_ALL_FAULTS=1 $(BIN)/pytest tests/test_order.py tests/test_crash.py

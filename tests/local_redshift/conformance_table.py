@@ -30,7 +30,7 @@ def page() -> str:
 
 def section(group: dict[str, Any]) -> str:
     """Return one group as a heading and a table."""
-    rows = "\n".join(sorted(set(lines(group["cases"])), key=str.lower))
+    rows = "\n".join(sorted(set(lines(group["cases"])), key=lambda line: (line.lower(), line)))
     return f"## {group['group']}\n\n| statement | result | documented in |\n|---|---|---|\n{rows}\n"
 
 
