@@ -37,7 +37,7 @@ _BATCH = 64 * 1024
 #: Requests to S3 under way at a time.
 _REQUESTS = 8
 
-_http = urllib3.PoolManager(maxsize=_REQUESTS)
+_http = urllib3.PoolManager(maxsize=_REQUESTS, timeout=60)
 _AS_IT_IS: dict[str, Any] = {"preload_content": False, "decode_content": False, "retries": False}
 
 

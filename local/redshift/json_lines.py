@@ -1,9 +1,9 @@
 """
-Lines of JSON to rows in PostgreSQL's COPY text format, many at a time.
+JSON objects to rows in PostgreSQL's COPY text format, many at a time.
 
-What can be done in few steps for a whole column is done here. Whatever asks for more care (an object over
-several lines, a malformed or rejected one, a number whose digits must be kept) is left to
-:mod:`local.redshift.json_rows`, which has the last word.
+What can be done in few steps for a whole column is done here. Whatever asks for more care (a malformed or
+rejected object, a number whose digits must be kept) is left to :mod:`local.redshift.json_rows`, which has the
+last word.
 """
 
 import multiprocessing
@@ -35,7 +35,7 @@ from local.redshift.json_values import (
 Path = tuple[str | int, ...]
 
 _ESCAPES = str.maketrans({"\\": r"\\", "\t": r"\t", "\n": r"\n", "\r": r"\r"})
-#: Objects with more members in all are not read as structs: each is looked up among all.
+#: With more members than these, a block is left to the careful way: a struct looks each up among all.
 _MAX_MEMBERS = 500
 #: Processes that convert blocks of large files.
 WORKERS = min(os.cpu_count() or 1, 4)

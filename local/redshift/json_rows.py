@@ -4,8 +4,8 @@ JSON text to rows in PostgreSQL's COPY text format, by the rules of Redshift's C
 The rules come from "Data format parameters"
 (https://docs.aws.amazon.com/redshift/latest/dg/copy-parameters-data-format.html#copy-json-data-file).
 
-Blocks of whole lines are first tried by :mod:`local.redshift.json_lines`. What that cannot do exactly is done
-here, object by object, with the standard library's decoder.
+Blocks are first tried by :mod:`local.redshift.json_lines`. What that cannot do exactly is done here, object by
+object, with the standard library's decoder.
 """
 
 import json
@@ -235,7 +235,8 @@ class JsonRows:
         """
         line, carry = 1, ""
         for block in self._ahead(files):
-            converted = None if carry else block.converted()
+            # Only here is an object measured.
+            converted = None if carry or len(block.content) > MAX_OBJECT else block.converted()
             if converted is None:
                 text = carry + block.content.decode("utf-8", "surrogateescape")
                 rows: list[list[str]] = []
@@ -291,6 +292,8 @@ class JsonRows:
                     raise _too_large(file_name, line) from None
                 return text[position:]
             except _Malformed as bad:
+                if bad.end - start > MAX_OBJECT:
+                    raise _too_large(file_name, line) from None
                 position = bad.end
                 fault = min(start + bad.position, position)
                 reject(_rejected(bad, file_name, line + text.count("\n", start, fault), text[start:position]))

@@ -24,6 +24,7 @@ from moto.server import ThreadedMotoServer
 from local.redshift import copy
 from local.redshift.copy import Column, CopyStatement, Load, Rejected, parse_copy, start_load
 from local.redshift.errors import SqlError
+from local.redshift.json_lines import convert_later
 from local.redshift.json_rows import MAX_OBJECT, JsonRows, parse_paths
 from local.redshift.json_values import Conversion
 
@@ -561,9 +562,7 @@ COLUMN_TYPES = [
     paths=st.none() | st.just([("a",), ("b", "x"), ("a",)]),
     ascii_only=st.booleans(),
 )
-@settings(
-    max_examples=200, suppress_health_check=[HealthCheck.too_slow], deadline=None
-)  # the first text is slow
+@settings(max_examples=200, suppress_health_check=[HealthCheck.too_slow], deadline=None)
 def test_many_at_a_time_and_one_by_one_give_the_same(
     documents: list[dict[str, Any]],
     types: list[str],
@@ -588,14 +587,16 @@ def test_many_at_a_time_and_one_by_one_give_the_same(
 
 def test_worker_processes_end_with_a_killed_server() -> None:
     code = """
-import multiprocessing, time
+import multiprocessing
 from local.redshift.json_lines import convert_later
 from local.redshift.json_values import Column, Conversion
 print(convert_later(b'{"a": 1}', (Column("a", "integer"),), Conversion(), None)())
 print(*[child.pid for child in multiprocessing.active_children()], flush=True)
-time.sleep(60)
+input()
 """
-    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as server:
+    with subprocess.Popen(
+        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as server:
         assert server.stdout is not None
         assert server.stdout.readline() == "(1, b'1\\n')\n"
         workers = [psutil.Process(int(pid)) for pid in server.stdout.readline().split()]
@@ -604,20 +605,33 @@ time.sleep(60)
     assert not psutil.wait_procs(workers, timeout=10)[1]
 
 
-def test_a_killed_worker_process_costs_no_row() -> None:
-    text = '{"a": 1, "b": "' + "x" * 1000 + '"}\n'
-    for _ in range(3):
-        assert convert(text * 3000, column("integer")) == (["1"] * 3000, [])
-        for worker in multiprocessing.active_children():
-            worker.kill()
-            worker.join()
+@pytest.mark.parametrize("at_work", [True, False])
+def test_a_killed_worker_process_costs_no_row(at_work: bool) -> None:
+    task = (b'{"a": 1}', (column("integer"),), Conversion(), None)
+    while not (workers := multiprocessing.active_children()):
+        convert_later(*task)()
+    for worker in workers:
+        psutil.Process(worker.pid).suspend()
+    results = [convert_later(*task)] if at_work else []
+    for worker in workers:
+        worker.kill()
+        worker.join()
+    results += [convert_later(*task), convert_later(*task)]
+    assert [result() for result in results] == [(1, b"1\n")] * len(results)
 
 
-@pytest.mark.parametrize("opening", ['{"a": "', '[{"b": 1}, "'])
-@pytest.mark.parametrize("closing", ['"}', '"]', ""])
-def test_an_object_above_4_mb_fails_the_load(opening: str, closing: str) -> None:
+@pytest.mark.parametrize("opening", ['{"a": "', '{"a": "", "b": "', '[{"b": 1}, "'])
+@pytest.mark.parametrize("closing", ['"}', '"}\n', '"]', ""])
+@pytest.mark.parametrize("size", [MAX_OBJECT, MAX_OBJECT + 2_000_000])
+def test_an_object_above_4_mb_fails_the_load(opening: str, closing: str, size: int) -> None:
     with pytest.raises(SqlError, match=r"s3://data/in, line 2, is larger than 4 MB"):
-        convert('{"a": 1}\n' + opening + "x" * (MAX_OBJECT + 2_000_000) + closing, column("varchar(9)"))
+        convert('{"a": 1}\n' + opening + "x" * size + closing, column("varchar(9)"))
+
+
+def test_an_object_of_4_mb_is_loaded() -> None:
+    largest = '{"a": 2, "b": "' + "x" * (MAX_OBJECT - 17) + '"}'
+    assert len(largest) == MAX_OBJECT
+    assert convert(f'{{"a": 1}}\n{largest}\n{{"a": 3}}', column("integer")) == (["1", "2", "3"], [])
 
 
 # S3 and the load
@@ -717,9 +731,12 @@ def test_jsonpaths_map_by_position(put: Put, load: LoadOf) -> None:
     assert b"".join(load(**{"'auto'": "'s3://data/paths'"}).rows()) == b"7\n"
 
 
-@pytest.mark.parametrize(
+COMPRESSIONS = pytest.mark.parametrize(
     ("option", "compress"), [("GZIP", gzip.compress), ("BZIP2", bz2.compress), ("ZSTD", zstd.compress)]
 )
+
+
+@COMPRESSIONS
 def test_compressed_data_is_read_in_members_and_blocks(
     put: Put, load: LoadOf, option: str, compress: Callable[[bytes], bytes]
 ) -> None:
@@ -730,9 +747,7 @@ def test_compressed_data_is_read_in_members_and_blocks(
     assert started.files[0].bytes < 100_000
 
 
-@pytest.mark.parametrize(
-    ("option", "compress"), [("GZIP", gzip.compress), ("BZIP2", bz2.compress), ("ZSTD", zstd.compress)]
-)
+@COMPRESSIONS
 def test_data_that_is_not_compressed_fails_the_load(
     put: Put, load: LoadOf, option: str, compress: Callable[[bytes], bytes]
 ) -> None:
