@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
+from typing import Any
 from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 from moto.core import DEFAULT_ACCOUNT_ID
@@ -18,7 +19,17 @@ from moto.moto_server.werkzeug_app import (
 from moto.s3.models import FakeKey, S3Backend, s3_backends
 from werkzeug.serving import make_server
 
-from local.settings import INPUT_BUCKET, REGION, WORK_BUCKET, LocalError, Settings
+from local import temporary_password
+from local.settings import (
+    INPUT_BUCKET,
+    REDSHIFT_CLUSTER,
+    REDSHIFT_DATABASE,
+    REDSHIFT_USER,
+    REGION,
+    WORK_BUCKET,
+    LocalError,
+    Settings,
+)
 
 _CONDITIONS = {
     "HTTP_RANGE",
@@ -71,9 +82,45 @@ def _reads_first(moto: WSGIApplication, backend: S3Backend) -> WSGIApplication:
     return answer
 
 
+@cache
+def _add_cluster() -> None:
+    """Let moto know the local Redshift, and hand out passwords that it takes."""
+    from moto.redshift.models import Cluster, redshift_backends  # takes a second, and is seldom needed
+
+    described = {"MasterUsername": REDSHIFT_USER, "DBName": REDSHIFT_DATABASE, "ClusterType": "single-node"}
+    Cluster.create_from_cloudformation_json(
+        REDSHIFT_CLUSTER, {"Properties": described}, DEFAULT_ACCOUNT_ID, REGION
+    )
+    backend = redshift_backends[DEFAULT_ACCOUNT_ID][REGION]
+    give_credentials = backend.get_cluster_credentials
+
+    def give_valid_credentials(*arguments: Any, **options: Any) -> dict[str, Any]:
+        credentials = give_credentials(*arguments, **options)
+        password = temporary_password.sign(credentials["DbUser"], credentials["Expiration"])
+        return {**credentials, "DbPassword": password}
+
+    backend.get_cluster_credentials = give_valid_credentials  # type: ignore[method-assign]
+
+
+class _Services(DomainDispatcherApplication):
+    """Moto's services, each built when it is first asked for."""
+
+    @cache  # noqa: B019  # there is one instance; moto would list the folder of its services for each request
+    def get_backend_for_host(self, host: str | None) -> Any:
+        """
+        Return what moto calls a service.
+
+        :param host: the service's host, or moto's name for it
+        """
+        service = super().get_backend_for_host(host)
+        if service == "redshift":
+            _add_cluster()
+        return service
+
+
 def main(settings: Settings, seed: Path) -> None:
     """
-    Serve S3, STS and IAM until SIGTERM, with both buckets made and the input bucket filled.
+    Serve S3, STS, IAM and Redshift's API until SIGTERM, with both buckets made and the input bucket filled.
 
     :param settings: address to listen on
     :param seed: the folder whose files are the input bucket's objects, each key its path in the folder
@@ -93,13 +140,10 @@ def main(settings: Settings, seed: Path) -> None:
         stored.last_modified = datetime.fromtimestamp(path.stat().st_mtime, UTC).replace(tzinfo=None)
 
     logging.getLogger("werkzeug").setLevel(logging.WARNING)  # no line for every request
-    application = DomainDispatcherApplication(create_backend_app)
-    # Without the cache every request lists the folder of moto's services, 40% of the time that a GET takes.
-    application.get_backend_for_host = cache(application.get_backend_for_host)  # type: ignore[method-assign]
     server = make_server(
         settings.host,
         settings.s3_port,
-        _reads_first(application, backend),
+        _reads_first(_Services(create_backend_app), backend),
         threaded=True,
         request_handler=MotoRequestHandler,
     )

@@ -10,7 +10,8 @@ INPUT_BUCKET = "udacity-dend"
 WORK_BUCKET = "sparkify-etl"
 REGION = "us-west-2"
 
-# The warehouse's only user. Not a secret: the server listens on this machine alone.
+# The cluster that the local AWS knows, with its only user. Not a secret: it is for this machine alone.
+REDSHIFT_CLUSTER = "sparkify"
 REDSHIFT_USER = "sparkify"
 REDSHIFT_PASSWORD = "sparkify"
 REDSHIFT_DATABASE = "sparkify"
@@ -61,6 +62,11 @@ class Settings:
     def redshift_dsn(self) -> str:
         """Where a client on this machine finds the local Redshift, as a libpq URL."""
         return f"postgresql://{REDSHIFT_USER}:{REDSHIFT_PASSWORD}@127.0.0.1:{self.redshift_port}/{REDSHIFT_DATABASE}"
+
+    @property
+    def redshift_ca(self) -> Path:
+        """The certificate of the CA that vouches for the local Redshift, new with each of its starts."""
+        return self.home / "redshift-ca.pem"
 
     @property
     def airflow_home(self) -> Path:

@@ -4,8 +4,8 @@ JSON text to rows in PostgreSQL's COPY text format, by the rules of Redshift's C
 The rules come from "Data format parameters"
 (https://docs.aws.amazon.com/redshift/latest/dg/copy-parameters-data-format.html#copy-json-data-file).
 
-Blocks are first tried by :mod:`local.redshift.json_lines`. What that cannot do exactly is done here, object by
-object, with the standard library's decoder.
+Blocks are first tried by :mod:`local.redshift.json_lines`. What that cannot do exactly is done here, object
+by object, with the standard library's decoder.
 """
 
 import json

@@ -9,12 +9,15 @@ import asyncio
 import logging
 import os
 import signal
+import ssl
 import sys
 from pathlib import Path
 
 import psycopg
+import trustme
 from psycopg.conninfo import conninfo_to_dict
 
+from local import temporary_password
 from local.redshift import wire
 from local.redshift.errors import SqlError
 from local.redshift.faults import FILE_VARIABLE, Faults
@@ -93,6 +96,7 @@ class Server:
                 self.postgres.dsn, autocommit=True, application_name="local redshift"
             )
         )
+        self._tls = _tls(self.settings)
         await self._listener.start_serving()
         return self
 
@@ -134,7 +138,9 @@ class Server:
         async with asyncio.timeout(_LOGIN_SECONDS):
             code, body = await client.read_startup()
             while code in (wire.SSL_REQUEST, wire.GSS_REQUEST):
-                client.writer.write(b"N")
+                client.writer.write(b"S" if code == wire.SSL_REQUEST else b"N")
+                if code == wire.SSL_REQUEST:
+                    await client.writer.start_tls(self._tls)
                 code, body = await client.read_startup()
         if code == wire.CANCEL_REQUEST:
             upstream = await self.connect_upstream()
@@ -180,6 +186,15 @@ class Server:
         await Session(client, upstream, self.journal, name, self.settings.s3_url, self._faults).run()
 
 
+def _tls(settings: Settings) -> ssl.SSLContext:
+    """Return a certificate for this start, and store that of its CA for clients that check it."""
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(str(settings.redshift_ca))
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    authority.issue_cert("localhost", "127.0.0.1").configure_cert(context)
+    return context
+
+
 async def _authenticate(client: Connection, parameters: dict[str, str]) -> None:
     """
     Ask for the password and check it.
@@ -189,7 +204,12 @@ async def _authenticate(client: Connection, parameters: dict[str, str]) -> None:
     await client.send(wire.ASK_PASSWORD)
     answer = await client.read()
     user = parameters.get("user", "")
-    if answer.kind != b"p" or (user, answer.body) != (REDSHIFT_USER, wire.text(REDSHIFT_PASSWORD)):
+    password = wire.decoded(wire.split(answer.body, 1)[0]) if answer.kind == b"p" else ""
+    if user == f"IAM:{REDSHIFT_USER}":
+        known = temporary_password.is_valid(user, password)
+    else:
+        known = (user, password) == (REDSHIFT_USER, REDSHIFT_PASSWORD)
+    if not known:
         raise SqlError(f'password authentication failed for user "{user}"', "28P01")
     database = parameters.get("database") or user
     if database != REDSHIFT_DATABASE:

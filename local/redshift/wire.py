@@ -7,7 +7,6 @@ https://www.postgresql.org/docs/18/protocol-message-formats.html
 import asyncio
 import struct
 from collections.abc import Iterable
-from contextlib import suppress
 from typing import NamedTuple
 
 from local.redshift.errors import SqlError
@@ -19,6 +18,7 @@ CANCEL_REQUEST = 80877102
 
 _CHUNK = 1 << 16
 _LONGEST_STARTUP = 10_000  # PostgreSQL's limit
+_CLOSING_SECONDS = 2
 # Has room for a statement of Redshift's 16 MB, and for its values:
 # https://docs.aws.amazon.com/redshift/latest/dg/c_redshift-sql.html
 _LONGEST = 1 << 26
@@ -114,8 +114,13 @@ class Connection:
     async def close(self) -> None:
         """Close the connection, whatever state it is in."""
         self.writer.close()
-        with suppress(ConnectionError):  # the other side closed it first
-            await self.writer.wait_closed()
+        try:
+            async with asyncio.timeout(_CLOSING_SECONDS):
+                await self.writer.wait_closed()
+        except TimeoutError:  # the other side does not end TLS, or does not read
+            self.writer.transport.abort()
+        except OSError:
+            pass  # the other side closed it first
 
 
 def text(*values: str) -> bytes:

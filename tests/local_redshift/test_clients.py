@@ -1,6 +1,7 @@
-"""Airflow's own operators, unchanged, on a ``redshift`` connection that leads to the local Redshift."""
+"""Clients that others wrote: Airflow's own operators on a ``redshift`` connection, and SQLAlchemy."""
 
 import json
+import os
 from collections.abc import Iterator
 from typing import Any
 
@@ -14,8 +15,10 @@ from airflow.providers.common.sql.operators.sql import (
     SQLTableCheckOperator,
 )
 from airflow.sdk.exceptions import AirflowException
+from botocore.exceptions import ClientError
+from sqlalchemy import Column, Integer, MetaData, String, Table, create_engine, func, make_url, select
 
-from local.settings import REGION
+from local.settings import REGION, Settings
 from tests.conftest import rows
 
 BUCKET = "pets"
@@ -82,6 +85,49 @@ def test_the_keys_that_s3_to_redshift_copies_with_are_not_kept(pets: RedshiftSQL
 def test_a_table_without_a_primary_key_has_none(pets: RedshiftSQLHook) -> None:
     assert pets.get_table_primary_key("pets") == ["id"]
     assert pets.get_table_primary_key("staging_events") is None
+
+
+@pytest.mark.filterwarnings("ignore:ssl:DeprecationWarning")  # of how Amazon's driver sets TLS up
+def test_iam_true_logs_in_with_a_temporary_password(
+    stack: Settings, pets: RedshiftSQLHook, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    connection = json.loads(os.environ["AIRFLOW_CONN_REDSHIFT"])
+    del connection["password"]
+    connection["extra"] |= {
+        **{"iam": True, "cluster_identifier": "sparkify", "db_user": connection["login"], "ssl": True},
+        **{"endpoint_url": stack.s3_url, "region": REGION},
+        **{"access_key_id": "local", "secret_access_key": "local"},
+    }
+    monkeypatch.setenv("SSL_CERT_FILE", str(stack.redshift_ca))
+    monkeypatch.setenv("AIRFLOW_CONN_REDSHIFT_IAM", json.dumps(connection))
+    hook = RedshiftSQLHook(redshift_conn_id="redshift_iam", log_sql=False)
+    assert rows(hook, "SELECT CURRENT_USER, name FROM pets WHERE id = 1") == [("sparkify", "Tom")]
+    connection["extra"]["cluster_identifier"] = "other"
+    monkeypatch.setenv("AIRFLOW_CONN_REDSHIFT_IAM", json.dumps(connection))
+    with pytest.raises(ClientError, match="Cluster other not found"):
+        rows(RedshiftSQLHook(redshift_conn_id="redshift_iam", log_sql=False), "SELECT 1")
+
+
+@pytest.mark.parametrize("driver", ["redshift_connector", "psycopg2"])
+def test_sqlalchemy_creates_fills_and_queries_tables(stack: Settings, driver: str) -> None:
+    no_tls = {"redshift_connector": {"ssl": False}, "psycopg2": {"sslmode": "disable"}}
+    engine = create_engine(
+        make_url(stack.redshift_dsn).set(drivername=f"redshift+{driver}"), connect_args=no_tls[driver]
+    )
+    cats = Table(
+        "cats",
+        MetaData(),
+        Column("id", Integer, primary_key=True, autoincrement=False),
+        Column("name", String(10)),
+        redshift_distkey="id",
+        redshift_sortkey="name",
+    )
+    with engine.connect() as session:  # closed without a commit, which takes the table with it
+        cats.create(session)
+        session.execute(cats.insert(), [{"id": 1, "name": "Tom"}, {"id": 2, "name": "Zoé"}])
+        found = session.execute(select(cats.c.name, func.count().over()).where(cats.c.id > 1))
+        assert [tuple(row) for row in found] == [("Zoé", 1)]
+    engine.dispose()
 
 
 def test_a_query_and_checks_run(pets: RedshiftSQLHook) -> None:

@@ -6,6 +6,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,9 @@ import psycopg
 import psycopg2
 import pytest
 import redshift_connector
+import trustme
 
+from local import temporary_password
 from local.redshift.server import Server
 from local.settings import REPOSITORY
 from tests.local_redshift.conftest import Connect
@@ -56,6 +59,36 @@ def rows(connection: Any, sql: str = "SELECT * FROM pets ORDER BY 1") -> list[An
 def test_a_wrong_login_is_refused(connect: Connect, options: dict[str, str], message: str) -> None:
     with pytest.raises(psycopg.OperationalError, match=message):
         connect(**options)
+
+
+def test_tls_proves_which_server_it_is(server: Server, connect: Connect, tmp_path: Path) -> None:
+    connection = connect(sslmode="verify-full", sslrootcert=str(server.settings.redshift_ca))
+    assert connection.pgconn.ssl_in_use
+    assert rows(connection, "SELECT REPEAT('x', 60000)") == [("x" * 60000,)]
+    other = tmp_path / "other.pem"
+    trustme.CA().cert_pem.write_to_path(str(other))
+    with pytest.raises(psycopg.OperationalError, match="certificate verify failed"):
+        connect(sslmode="verify-full", sslrootcert=str(other))
+    assert not connect(sslmode="disable").pgconn.ssl_in_use
+
+
+def test_a_temporary_password_lets_its_user_in_until_it_expires(connect: Connect) -> None:
+    user, soon = "IAM:sparkify", datetime.now(UTC) + timedelta(minutes=15)
+    password = temporary_password.sign(user, soon)
+    assert rows(connect(user=user, password=password), "SELECT CURRENT_USER") == [("sparkify",)]
+    until, _, signature = password.partition("-")
+    for wrong in (
+        temporary_password.sign(user, datetime.now(UTC)),
+        temporary_password.sign("IAM:analyst", soon),
+        f"{int(until) + 1}-{signature}",
+        f"{until}-é",
+        "9" * 20,
+        "sparkify",
+    ):
+        with pytest.raises(psycopg.OperationalError, match="password authentication failed"):
+            connect(user=user, password=wrong)
+    with pytest.raises(psycopg.OperationalError, match="password authentication failed"):
+        connect(user="sparkify", password=temporary_password.sign("sparkify", soon))
 
 
 @pytest.mark.parametrize("function", ["version()", "pg_catalog.version()"])
@@ -106,6 +139,38 @@ def test_the_airflow_driver_commits_and_rolls_back(pets: psycopg.Connection, dri
     cursor.executemany("INSERT INTO pets VALUES (%s, %s)", [(2, "Tom"), (3, "Ada")])
     driver.rollback()
     assert (cursor.rowcount, rows(pets)) == (2, [(1, "Rex")])
+
+
+@pytest.mark.parametrize(
+    ("style", "values", "one", "many"),
+    [
+        ("qmark", "?, ?", [1, "Tom"], [[2, "Zoé"], [3, None]]),
+        ("numeric", ":1, :2", [1, "Tom"], [[2, "Zoé"], [3, None]]),
+        ("format", "%s, %s", [1, "Tom"], [[2, "Zoé"], [3, None]]),
+        (
+            "named",
+            ":id, :name",
+            {"id": 1, "name": "Tom"},
+            [{"id": 2, "name": "Zoé"}, {"id": 3, "name": None}],
+        ),
+        (
+            "pyformat",
+            "%(id)s, %(name)s",
+            {"id": 1, "name": "Tom"},
+            [{"id": 2, "name": "Zoé"}, {"id": 3, "name": None}],
+        ),
+    ],
+)
+def test_the_airflow_driver_binds_in_every_style(
+    pets: psycopg.Connection, driver: Any, style: str, values: str, one: Any, many: Any
+) -> None:
+    driver.autocommit = True  # other sessions see at once what this one does
+    cursor = driver.cursor()
+    cursor.paramstyle = style
+    cursor.execute(f"INSERT INTO pets VALUES ({values})", one)
+    assert rows(pets) == [(1, "Tom")]
+    cursor.executemany(f"INSERT INTO pets VALUES ({values})", many)
+    assert rows(pets) == [(1, "Tom"), (2, "Zoé"), (3, None)]
 
 
 def test_the_airflow_driver_reads_every_type(driver: Any) -> None:
