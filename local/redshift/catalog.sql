@@ -44,6 +44,69 @@ CREATE OR REPLACE VIEW rs_catalog.table_constraints AS
 SELECT DISTINCT table_catalog, table_schema, table_name, constraint_schema, constraint_name, constraint_type
 FROM rs_catalog.key_column_usage;
 
+-- How columns are encoded, distributed and sorted, which changes nothing here ------------------------------------------
+
+DO $$
+BEGIN
+    IF to_regtype('rs_catalog.attributes') IS NULL THEN
+        CREATE TYPE rs_catalog.attributes AS (column_name name, encoding text, distkey boolean, sortkey integer);
+    END IF;
+END;
+$$;
+CREATE TABLE IF NOT EXISTS rs_catalog.column_attributes (
+    table_id regclass NOT NULL,
+    column_number smallint NOT NULL,
+    encoding text NOT NULL,
+    distkey boolean NOT NULL,
+    sortkey integer NOT NULL,
+    UNIQUE (table_id, column_number)
+);
+GRANT SELECT, INSERT ON rs_catalog.column_attributes TO PUBLIC;
+
+-- A table that was there before keeps its attributes
+CREATE OR REPLACE FUNCTION rs_catalog.set_attributes(target regclass, attributes rs_catalog.attributes[]) RETURNS void
+LANGUAGE sql
+BEGIN ATOMIC
+    INSERT INTO rs_catalog.column_attributes
+    SELECT target, c.attnum, a.encoding, a.distkey, a.sortkey
+    FROM unnest(attributes) AS a
+    INNER JOIN pg_attribute AS c ON c.attrelid = target AND c.attname = a.column_name
+    ON CONFLICT DO NOTHING;
+END;
+
+-- https://docs.aws.amazon.com/redshift/latest/dg/r_CREATE_TABLE_NEW.html: of distribution and sort keys, and encodings
+CREATE OR REPLACE FUNCTION rs_catalog.inherit_attributes(target regclass, parent regclass) RETURNS void
+LANGUAGE sql
+RETURN rs_catalog.set_attributes(target, (
+    SELECT array_agg(ROW(c.attname, a.encoding, a.distkey, a.sortkey)::rs_catalog.attributes)
+    FROM rs_catalog.column_attributes AS a
+    INNER JOIN pg_attribute AS c ON c.attrelid = a.table_id AND c.attnum = a.column_number
+    WHERE a.table_id = parent
+));
+
+-- https://docs.aws.amazon.com/redshift/latest/dg/r_PG_TABLE_DEF.html; where no encoding is chosen, Redshift's choice
+-- (https://docs.aws.amazon.com/redshift/latest/dg/c_Compression_encodings.html)
+CREATE OR REPLACE VIEW pg_catalog.pg_table_def AS
+SELECT
+    n.nspname AS schemaname,
+    t.relname AS tablename,
+    c.attname AS "column",
+    format_type(c.atttypid, c.atttypmod) AS type,
+    coalesce(nullif(a.encoding, ''), CASE
+        WHEN a.sortkey > 0 OR c.atttypid IN ('boolean'::regtype, 'real'::regtype, 'double precision'::regtype) THEN 'none'
+        WHEN c.atttypid IN ('varchar'::regtype, 'bpchar'::regtype) THEN 'lzo'
+        ELSE 'az64'
+    END)::char(32) AS encoding,
+    coalesce(a.distkey, false) AS distkey,
+    coalesce(a.sortkey, 0) AS sortkey,
+    c.attnotnull AS "notnull"
+FROM pg_class AS t
+INNER JOIN pg_namespace AS n ON n.oid = t.relnamespace
+INNER JOIN pg_attribute AS c ON c.attrelid = t.oid AND c.attnum > 0 AND NOT c.attisdropped
+LEFT JOIN rs_catalog.column_attributes AS a ON a.table_id = t.oid AND a.column_number = c.attnum
+WHERE t.relkind = 'r' AND pg_table_is_visible(t.oid);
+GRANT SELECT ON pg_table_def TO PUBLIC;
+
 -- What the server was asked ------------------------------------------------------------------------------------------
 
 CREATE TABLE IF NOT EXISTS rs_catalog.statements (

@@ -19,7 +19,7 @@ from sqlglot.expressions import DataType
 from sqlglot.parsers.redshift import RedshiftParser
 from sqlglot.tokens import Token, TokenType
 
-from local.redshift import tables
+from local.redshift import correlation, tables
 from local.redshift.allowlist import check, refusal
 from local.redshift.errors import SqlError, unsupported
 
@@ -103,6 +103,11 @@ class _Source(Redshift):
         KEYWORDS = {**Redshift.Tokenizer.KEYWORDS, "FLOAT": TokenType.DOUBLE}  # noqa: RUF012
 
     class Parser(RedshiftParser):
+        def _parse_when_matched(self) -> exp.Whens:
+            if self._match_text_seq("REMOVE", "DUPLICATES"):
+                raise refusal("MERGE … REMOVE DUPLICATES")
+            return super()._parse_when_matched()
+
         FUNCTIONS = {}  # noqa: RUF012
         FUNCTION_PARSERS = {  # noqa: RUF012
             name: RedshiftParser.FUNCTION_PARSERS[name]
@@ -260,11 +265,12 @@ def _translate_tree(tree: exp.Expr) -> Translation:
     )
     then: tuple[str, ...] = ()
     check(tree)
+    correlation.check(tree)
     tree = _rewritten(tree)
     if isinstance(tree, exp.Create):
         then = tables.create(tree)
     elif isinstance(tree, exp.Alter):
-        tables.alter(tree)
+        then = tables.alter(tree)
     elif isinstance(tree, exp.Delete) and tree.args.get("tables"):  # DELETE t: FROM is optional in Redshift
         tree.set("this", tree.args["tables"][0])
         tree.set("tables", None)

@@ -58,6 +58,21 @@ def sized_type(data_type: exp.DataType, *, in_column: bool) -> exp.DataType:
     )
 
 
+_ENCODINGS = (
+    *("auto", "raw", "az64", "bytedict", "delta", "delta32k", "lzo", "mostly8", "mostly16", "mostly32"),
+    *("runlength", "text255", "text32k", "zstd"),
+)
+
+
+def _literal(value: str) -> str:
+    return exp.Literal.string(value).sql(Postgres)
+
+
+def _oid(table: exp.Table) -> str:
+    """Return an expression for PostgreSQL's number of a table."""
+    return f"{_literal(table.sql(Postgres, identify=True))}::regclass"
+
+
 @dataclass(frozen=True)
 class _Key:
     """A key that the client declared, which Redshift records and does not enforce."""
@@ -80,11 +95,12 @@ def create(tree: exp.Create) -> tuple[str, ...]:
     schema = tree.this if isinstance(tree.this, exp.Schema) else None
     table = schema.this if schema else tree.this
     properties = tree.args.get("properties")
+    then = _attributes(table, schema.expressions if schema else [], properties)
     sorted_ = tree.find(exp.SortKeyProperty)
     temporary = table.name.startswith("#") or (properties and properties.find(exp.TemporaryProperty))
     tree.set("properties", exp.Properties(expressions=[exp.TemporaryProperty()]) if temporary else None)
     keys = _take_keys(schema) if schema else []
-    then = [_record(table, keys)] if keys else []
+    then += [_record(table, keys)] if keys else []
     if schema and sorted_ and not temporary:
         then += _zone_maps(table, schema)
     return tuple(then)
@@ -104,9 +120,64 @@ def _zone_maps(table: exp.Table, schema: exp.Schema) -> list[str]:
     ]
     if not columns:
         return []
-    oid = f"{exp.Literal.string(table.sql(Postgres, identify=True)).sql(Postgres)}::regclass"
-    names = ", ".join(exp.Literal.string(column).sql(Postgres) for column in columns)
-    return [f"SELECT rs_catalog.create_zone_maps({oid}, ARRAY[{names}])"]
+    names = ", ".join(_literal(column) for column in columns)
+    return [f"SELECT rs_catalog.create_zone_maps({_oid(table)}, ARRAY[{names}])"]
+
+
+def _attributes(table: exp.Table, elements: list[exp.Expr], properties: exp.Properties | None) -> list[str]:
+    """
+    Return the statements that store how columns are encoded, distributed and sorted, for PG_TABLE_DEF.
+
+    :raises SqlError: 42703 for a key of a column that the table does not have
+    """
+    columns = {column.name: column for column in elements if isinstance(column, exp.ColumnDef)}
+    encodings, distributed, sorted_ = dict.fromkeys(columns, ""), [], []
+    for name, column in columns.items():
+        for constraint in column.args.get("constraints") or []:
+            match constraint.kind:
+                case exp.EncodeColumnConstraint() as encode:
+                    encodings[name] = _encoding(encode.name)
+                case exp.DistKeyProperty():
+                    distributed.append(name)
+                case exp.SortKeyProperty():
+                    sorted_.append(name)
+    for declared in properties.expressions if properties else []:
+        if isinstance(declared, exp.DistKeyProperty):
+            distributed.append(declared.name)
+        elif isinstance(declared, exp.SortKeyProperty):
+            sorted_ += [column.name for column in declared.this or []]
+    for name in (*distributed, *sorted_):
+        if columns and name not in columns:
+            raise SqlError(f'column "{name}" named in a distribution or sort key does not exist', "42703")
+    likes = [element.this for element in elements if isinstance(element, exp.LikeProperty)]
+    rows = ", ".join(
+        f"({_literal(name)}, {_literal(encodings.get(name, ''))}, {name in distributed},"
+        f" {sorted_.index(name) + 1 if name in sorted_ else 0})"
+        for name in {**encodings, **dict.fromkeys(distributed), **dict.fromkeys(sorted_)}
+        if encodings.get(name) or name in distributed or name in sorted_
+    )
+    return [
+        *(f"SELECT rs_catalog.inherit_attributes({_oid(table)}, {_oid(parent)})" for parent in likes),
+        *(
+            [f"SELECT rs_catalog.set_attributes({_oid(table)}, ARRAY[{rows}]::rs_catalog.attributes[])"]
+            if rows
+            else []
+        ),
+    ]
+
+
+def _encoding(name: str) -> str:
+    """
+    Return an encoding as PG_TABLE_DEF writes it: empty where Redshift is to choose.
+
+    https://docs.aws.amazon.com/redshift/latest/dg/c_Compression_encodings.html
+
+    :raises SqlError: 42601 when there is none of this name
+    """
+    encoding = name.lower()
+    if encoding not in _ENCODINGS:
+        raise SqlError(f'encoding "{name}" is not known', "42601", f"there are {', '.join(_ENCODINGS)}")
+    return {"raw": "none", "auto": ""}.get(encoding, encoding)
 
 
 def _take_keys(schema: exp.Schema) -> list[_Key]:
@@ -205,7 +276,7 @@ def _record(table: exp.Table, keys: list[_Key]) -> str:
     """Return the statement that stores a new table's keys."""
 
     def text(value: str | None) -> str:
-        return "NULL" if value is None else exp.Literal.string(value).sql(Postgres)
+        return "NULL" if value is None else _literal(value)
 
     def names(columns: tuple[str, ...]) -> str:
         return text("{" + ",".join(f'"{c}"' for c in columns) + "}")
@@ -218,7 +289,7 @@ def _record(table: exp.Table, keys: list[_Key]) -> str:
         return ", ".join((text(key.kind), text(key.name), names(key.columns), text(table), names(columns)))
 
     rows = ", ".join(f"({values(key)})" for key in keys)
-    oid = f"{text(table.sql(Postgres, identify=True))}::regclass"
+    oid = _oid(table)
     return (
         "INSERT INTO rs_catalog.table_keys"
         f" SELECT {oid}, kind, name, columns::text[], target::regclass, target_columns::text[]"
@@ -227,9 +298,9 @@ def _record(table: exp.Table, keys: list[_Key]) -> str:
     )
 
 
-def alter(tree: exp.Alter) -> None:
+def alter(tree: exp.Alter) -> tuple[str, ...]:
     """
-    Make an ALTER TABLE fit for PostgreSQL.
+    Make an ALTER TABLE fit for PostgreSQL, and return the statements to run after it.
 
     :param tree: the statement, changed in place
     :raises SqlError: when Redshift, or this, does not know the change
@@ -238,10 +309,13 @@ def alter(tree: exp.Alter) -> None:
     if len(actions) != 1:
         raise unsupported("ALTER TABLE with several actions", "Redshift adds one column a statement")
     action = actions[0]
+    then: list[str] = []
     if isinstance(action, exp.ColumnDef):
+        then = _attributes(tree.this, [action], None)
         if list(_column(action)):
             raise unsupported("a key in ALTER TABLE", "declare it in CREATE TABLE")
         for check in _byte_limit(action):
             action.append("constraints", check)
     elif not isinstance(action, exp.AlterRename | exp.RenameColumn | exp.Drop):
         raise refusal(f"ALTER TABLE … {words(type(action).__name__)}")
+    return tuple(then)

@@ -13,13 +13,24 @@ INTRODUCTION = f"""\
 
 Every line is a case of `tests/local_redshift/conformance`, from which this page is made: a statement that
 `make test` runs, and the page of Amazon's documentation that says what has to come of it. What is not here
-may well be refused: a statement runs only if each of its parts is known.
+may well be refused: a statement runs only if each of its parts is known. "Supported" and "refused" are what
+Redshift does, too; "differs" is what it would run.
 
 Refused are also all of [Amazon's reserved words]({AWS}/r_pg_keywords.html) as names, unless quoted.
 
-What differs and shows in no statement's result: transactions see what others commit while they run (on
-Redshift, isolation is SNAPSHOT or SERIALIZABLE), so error 1023 never comes; statements are planned and run
-by PostgreSQL, so their times say nothing about a cluster's.
+What differs and shows in no statement's result:
+
+- Transactions see what others commit while they run. On Redshift isolation is SNAPSHOT or SERIALIZABLE, so
+  here error 1023 never comes.
+- PostgreSQL plans and runs the statements, so their times say nothing about a cluster's.
+- Whether a column without a table's name makes a subquery correlated is not known when the unsupported kinds
+  of [correlated subqueries]({AWS}/r_correlated_subqueries.html) are refused: name the table.
+- A number within an object or an array that COPY stores as text loses zeros at its end: 2.50 becomes 2.5.
+- There is one user and one database, both `sparkify`, and neither privileges nor queues.
+
+Clients may use TLS: `redshift-ca.pem` in the stack's folder, `.local`, is the certificate of the CA, new with
+each start. `"iam": true` works with the cluster identifier `sparkify` and the local S3's address as
+`endpoint_url`; Amazon's driver, which then insists on TLS, takes the CA from the variable `SSL_CERT_FILE`.
 """
 
 
@@ -30,17 +41,19 @@ def page() -> str:
 
 def section(group: dict[str, Any]) -> str:
     """Return one group as a heading and a table."""
-    rows = "\n".join(sorted(set(lines(group["cases"])), key=lambda line: (line.lower(), line)))
+    rows = "\n".join(sorted(set(lines(group)), key=lambda line: (line.lower(), line)))
     return f"## {group['group']}\n\n| statement | result | documented in |\n|---|---|---|\n{rows}\n"
 
 
-def lines(cases: list[dict[str, Any]]) -> Iterator[str]:
+def lines(group: dict[str, Any]) -> Iterator[str]:
     """Return a line of the table for each case; what a case does before its statement is what it is about."""
-    for case in cases:
+    for case in group["cases"]:
         objects = (f"{key}: {text}; " for key, text in case.get("objects", {}).items())
         statements = "".join(objects) + "; ".join([*case.get("given", []), case["statement"]])
         statement = " ".join(statements.split()).replace("|", "\\|")
-        result = f"refused: {case['error']}" if "error" in case else "runs"
+        result = f"refused: {case['error']}" if "error" in case else "supported"
+        if group.get("differs"):
+            result = f"differs: {result}"
         yield f"| `` {statement} `` | {result} | [{case['page']}]({AWS}/{case['page']}.html) |"
 
 

@@ -1,8 +1,9 @@
 """
 Runs every case of ``conformance/*.yaml`` as Airflow's driver does, and holds it against AWS's documentation.
 
-A file is a ``group`` of ``cases``. A case has a ``statement``, and what is to come of it: ``expect``, a value
-or a list of rows, compared with their types; or ``error``, how the message begins, with its ``sqlstate``.
+A file is a ``group`` of ``cases``; ``differs`` says that Redshift does otherwise. A case has a ``statement``,
+and what is to come of it: ``expect``, a value or a list of rows, compared with their types; or ``error``, how
+the message begins, with its ``sqlstate``.
 Before it run the statements that the group, and then the case, has ``given``, on a bucket with the case's
 ``objects``, by their keys. All is rolled back. ``page`` is the page of docs.aws.amazon.com/redshift/latest/dg
 that says so.
