@@ -297,4 +297,6 @@ def _own_type(column: Column, conversion: Conversion) -> tuple[Any, Converter | 
         return Annotated[int, msgspec.Meta(ge=low, le=high)], str
     if column.type == "double precision":
         return float, repr
+    if column.type == "timestamp" and conversion.timeformat in ("epochsecs", "epochmillisecs"):
+        return int, converter_for(column, conversion)
     return None

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import ROUND_DOWN, ROUND_HALF_UP, Context, Decimal
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import Any
 
 from local.redshift.errors import SqlError, unsupported
@@ -23,6 +23,7 @@ from local.redshift.errors import SqlError, unsupported
 NULL = "\0"
 
 _EPOCH = datetime(1970, 1, 1)
+_DAY = 24 * 60 * 60 * 1000  # milliseconds
 _INTEGERS = {"smallint": ("Short", 15), "integer": ("Integer", 31), "bigint": ("Long", 63)}
 #: The lowest and the highest value of each integer type.
 INTEGER_RANGES = {name: (-(2**bits), 2**bits - 1) for name, (_, bits) in _INTEGERS.items()}
@@ -363,15 +364,23 @@ def _pattern(pattern: str, option: str) -> Callable[[str], datetime]:
     return parse
 
 
+@cache
+def _times() -> tuple[list[str], list[str]]:
+    """Return how the minutes of a day and the milliseconds of a minute are written, for formatting is slow."""
+    minutes = [f" {hour:02}:{minute:02}" for hour in range(24) for minute in range(60)]
+    return minutes, [f":{second:02}.{rest:03}" for second in range(60) for rest in range(1000)]
+
+
 def _epoch(unit: int) -> Converter:
     """TIMEFORMAT 'epochsecs' (unit 1) and 'epochmillisecs' (unit 1000), in integers alone."""
     name = "epochsecs" if unit == 1 else "epochmillisecs"
     whole = _integer(Column(name, "bigint"))
     milliseconds = 1000 // unit
+    minutes, seconds = _times()
 
     @lru_cache(maxsize=1024)
-    def minute_text(minute: int) -> str:
-        return str(_EPOCH + timedelta(minutes=minute))[:16]
+    def day_text(day: int) -> str:
+        return str(_EPOCH + timedelta(days=day))[:10]
 
     def convert(value: Any) -> str:
         if type(value) is not int:
@@ -383,8 +392,8 @@ def _epoch(unit: int) -> Converter:
                 return text
             value = int(text)
         try:
-            minute, rest = divmod(value * milliseconds, 60_000)
-            return f"{minute_text(minute)}:{rest // 1000:02}.{rest % 1000:03}"
+            instant = value * milliseconds
+            return day_text(instant // _DAY) + minutes[instant % _DAY // 60_000] + seconds[instant % 60_000]
         except OverflowError:
             raise BadValue(1206, f"Invalid timestamp format or value [{name}]") from None
 
