@@ -33,13 +33,21 @@ class Journal:
 
     Statements wait in memory until somebody reads them, or until there are many.
 
-    :param connection: to PostgreSQL, as superuser, in autocommit
+    :param dsn: how PostgreSQL's superuser connects
     """
 
-    def __init__(self, connection: psycopg.AsyncConnection) -> None:
-        self._connection = connection
+    _connection: psycopg.AsyncConnection
+
+    def __init__(self, dsn: str) -> None:
+        self._dsn = dsn
         self._statements: list[tuple[object, ...]] = []
         self._connections: list[tuple[datetime, str]] = []
+
+    async def reconnect(self) -> None:
+        """Connect to a PostgreSQL that has started."""
+        self._connection = await psycopg.AsyncConnection.connect(
+            self._dsn, autocommit=True, application_name="local redshift"
+        )
 
     def connected(self, client: str) -> None:
         """

@@ -366,7 +366,7 @@ def _pattern(pattern: str, option: str) -> Callable[[str], datetime]:
 
 @cache
 def _times() -> tuple[list[str], list[str]]:
-    """Return how the minutes of a day and the milliseconds of a minute are written, for formatting is slow."""
+    """Return how the minutes of a day and the milliseconds of a minute are written; formatting is slow."""
     minutes = [f" {hour:02}:{minute:02}" for hour in range(24) for minute in range(60)]
     return minutes, [f":{second:02}.{rest:03}" for second in range(60) for rest in range(1000)]
 

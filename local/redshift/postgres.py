@@ -7,11 +7,13 @@ import re
 import shutil
 import subprocess
 import tempfile
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 
+import psutil
 import psycopg
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
@@ -59,8 +61,8 @@ class Postgres:
                 self._binaries = _copied(self._binaries, self._folder)
             if not (self._data / "PG_VERSION").exists():
                 self._initialise()
-            if not self._answers():
-                self._remove_stale_lock()
+            if not self.answers():
+                self._remove_remains()
                 log = self._folder / "postgresql.log"
                 self._control(
                     "start", "-t", "60", "-l", log, "-o", f"-k '{self._folder}'", what=f"start (log: {log})"
@@ -103,21 +105,35 @@ class Postgres:
             "PostgreSQL's data folder could not be created",
         )
 
-    def _answers(self) -> bool:
+    def answers(self) -> bool:
+        """Return whether it can be connected to."""
         try:
             psycopg.connect(self._dsn("postgres"), connect_timeout=5).close()
         except psycopg.OperationalError:
             return False
         return True
 
-    def _remove_stale_lock(self) -> None:
-        """Remove the lock of a postmaster that died, if its process id now belongs to another program."""
+    def _remove_remains(self) -> None:
+        """Remove what a killed postmaster left behind: its backends, and locks with its process id."""
         lock = self._data / "postmaster.pid"
-        if lock.exists():
-            with suppress(FileNotFoundError):  # PostgreSQL itself handles a process id that nothing has
-                program = Path(f"/proc/{lock.read_text().split()[0]}/comm").read_text().strip()
-                if program != "postgres":
-                    lock.unlink()
+        if lock.exists() and not _is_postgres(int(lock.read_text().split()[0])):
+            # A backend that still works on the data must end before another server begins.
+            while orphans := self._backends():
+                for orphan in orphans:
+                    with suppress(psutil.NoSuchProcess):
+                        orphan.kill()
+                time.sleep(0.05)
+            lock.unlink()
+            (self._folder / ".s.PGSQL.5432.lock").unlink(missing_ok=True)
+
+    def _backends(self) -> list[psutil.Process]:
+        """Return the processes that work on the data."""
+        data = str(self._data.resolve())
+        return [
+            each
+            for each in psutil.process_iter(["cwd"])
+            if each.info["cwd"] == data and _is_postgres(each.pid)
+        ]
 
     def _install_catalog(self) -> None:
         with psycopg.connect(self._dsn("postgres"), autocommit=True) as connection:
@@ -140,6 +156,15 @@ class Postgres:
             connection.execute(sql.SQL("ALTER DATABASE {database} SET enable_nestloop = off").format(**names))
         with psycopg.connect(self.dsn) as connection:
             connection.execute(CATALOG.read_bytes())
+
+
+def _is_postgres(pid: int) -> bool:
+    """Return whether a process is a PostgreSQL's that runs, and not dead and waiting for its parent."""
+    try:
+        process = psutil.Process(pid)
+        return process.name() == "postgres" and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 def remove_data(settings: Settings) -> None:

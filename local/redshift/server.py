@@ -13,7 +13,6 @@ import ssl
 import sys
 from pathlib import Path
 
-import psycopg
 import trustme
 from psycopg.conninfo import conninfo_to_dict
 
@@ -79,6 +78,7 @@ class Server:
         faults = os.environ.get(FILE_VARIABLE)
         self._faults = Faults(Path(faults)) if faults else None
         self._sessions: set[asyncio.Task[None]] = set()
+        self._starting = asyncio.Lock()
 
     async def __aenter__(self) -> "Server":
         # The port first: a second server must not touch the data of the one that has it
@@ -91,11 +91,8 @@ class Server:
         except BaseException:
             self._listener.close()
             raise
-        self.journal = Journal(
-            await psycopg.AsyncConnection.connect(
-                self.postgres.dsn, autocommit=True, application_name="local redshift"
-            )
-        )
+        self.journal = Journal(self.postgres.dsn)
+        await self.journal.reconnect()
         self._tls = _tls(self.settings)
         await self._listener.start_serving()
         return self
@@ -108,8 +105,23 @@ class Server:
         await self.journal.close()
         await asyncio.to_thread(self.postgres.stop)
 
-    async def connect_upstream(self) -> Connection:
-        """Return a new connection to PostgreSQL, nothing sent yet."""
+    async def _connect_upstream(self) -> Connection:
+        """
+        Return a new connection to PostgreSQL, nothing sent yet. If PostgreSQL has died, it is started again.
+
+        :raises SqlError: when it does not start
+        """
+        try:
+            return await self._open_upstream()
+        except (ConnectionRefusedError, FileNotFoundError):
+            async with self._starting:
+                if not await asyncio.to_thread(self.postgres.answers):
+                    _log.warning("PostgreSQL does not answer: it is started again")
+                    await asyncio.to_thread(self.postgres.start)
+                    await self.journal.reconnect()
+            return await self._open_upstream()
+
+    async def _open_upstream(self) -> Connection:
         address = conninfo_to_dict(self.postgres.dsn)
         host, port = str(address["host"]), int(address.get("port") or 5432)
         if host.startswith("/"):
@@ -143,7 +155,7 @@ class Server:
                     await client.writer.start_tls(self._tls)
                 code, body = await client.read_startup()
         if code == wire.CANCEL_REQUEST:
-            upstream = await self.connect_upstream()
+            upstream = await self._connect_upstream()
             upstream.writer.write(wire.cancel(body))
             await upstream.close()
             return
@@ -152,11 +164,11 @@ class Server:
         try:
             async with asyncio.timeout(_LOGIN_SECONDS):
                 await _authenticate(client, parameters)
+            upstream = await self._connect_upstream()
         except SqlError as problem:
             _log.info("login refused: %s", problem.message)
             await client.send(wire.error(problem, "FATAL"))
             return
-        upstream = await self.connect_upstream()
         try:
             await self._open_session(client, upstream, parameters)
         finally:

@@ -1,6 +1,5 @@
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import threading
@@ -18,7 +17,6 @@ import trustme
 
 from local import temporary_password
 from local.redshift.server import Server
-from local.settings import REPOSITORY
 from tests.local_redshift.conftest import Connect
 
 ROLE = "IAM_ROLE 'arn:aws:iam::123456789012:role/load' FORMAT AS JSON 'auto'"
@@ -474,22 +472,3 @@ def test_a_client_that_disappears_leaves_no_statement_behind(address: dict[str, 
         wait_until(lambda: backends(server, '"abandoned"') == 1)
         client.kill()
     wait_until(lambda: backends(server, '"abandoned"') == 0)
-
-
-def test_sigterm_stops_the_server_and_postgres(folder: Path) -> None:
-    home = folder / "other"
-    script = f"server.main(Settings(home=pathlib.Path({str(home)!r}), redshift_port=0))"
-    script = (
-        f"import pathlib; from local.redshift import server; from local.settings import Settings; {script}"
-    )
-    command = [sys.executable, "-uc", script]
-    with subprocess.Popen(command, cwd=REPOSITORY, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout
-        port = process.stdout.readline().split("127.0.0.1:")[1].split(",")[0]
-        client = psycopg.connect(
-            f"host=127.0.0.1 port={port} user=sparkify password=sparkify dbname=sparkify"
-        )
-        process.send_signal(signal.SIGTERM)
-        assert process.wait(10) == 0
-    assert not (home / "postgres" / "data" / "postmaster.pid").exists()
-    client.close()
