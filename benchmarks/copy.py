@@ -28,7 +28,7 @@ COPY = """
 COPY staging_events FROM 's3://udacity-dend/log_data/' IAM_ROLE 'arn:aws:iam::123456789012:role/copy'
 REGION 'us-west-2' FORMAT AS JSON 'auto ignorecase' TIMEFORMAT 'epochmillisecs'
 """
-ROUNDS = 3
+ROUNDS = 5
 
 
 def main(events: int) -> None:

@@ -8,6 +8,7 @@ last word.
 
 import multiprocessing
 import os
+import pickle
 import signal
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -31,6 +32,8 @@ from local.redshift.json_values import (
     converter_for,
 )
 
+#: Gives a number of rows and their text: None if any of them needs more care.
+Converted = Callable[[], tuple[int, bytes] | None]
 #: A JSONPath, compiled: member names and array indexes from the root down.
 Path = tuple[str | int, ...]
 
@@ -83,30 +86,35 @@ def _lines(columns: Sequence[Sequence[str]]) -> str:
     return "\n".join(map("\t".join, zip(*columns, strict=True))) + "\n"
 
 
+def plan(columns: tuple[Column, ...], conversion: Conversion, paths: tuple[Path, ...] | None) -> bytes:
+    """
+    Return how to convert a load's objects, as :func:`convert_lines` takes it.
+
+    :param columns: the columns to load, in order
+    :param conversion: how values are converted
+    :param paths: a JSONPath for each column; None matches member names with column names
+    """
+    return pickle.dumps((columns, conversion, paths))
+
+
 @lru_cache(maxsize=8)
-def _converter(
-    columns: tuple[Column, ...], conversion: Conversion, paths: tuple[Path, ...] | None
-) -> "_Converter":
-    return _Converter(columns, conversion, paths)
+def _converter(plan: bytes) -> "_Converter":
+    return _Converter(*pickle.loads(plan))
 
 
-def convert_lines(
-    block: bytes, columns: tuple[Column, ...], conversion: Conversion, paths: tuple[Path, ...] | None
-) -> tuple[int, bytes] | None:
+def convert_lines(block: bytes, plan: bytes) -> tuple[int, bytes] | None:
     """
     Convert a block of whole objects.
 
     :param block: their text
-    :param columns: the columns to load, in order
-    :param conversion: how values are converted
-    :param paths: a JSONPath for each column; None matches member names with column names
+    :param plan: from :func:`plan`, which a process reads once, and not with each block
     :return: the number of rows and their text; None if any of them needs more care
     """
     # U+0000 would pass for NULL.
     if b"\\u0000" in block:
         return None
     try:
-        fields = _converter(columns, conversion, paths).convert(block)
+        fields = _converter(plan).convert(block)
     except (msgspec.MsgspecError, ValueError, RecursionError):
         return None
     return (len(fields[0]), joined(fields)) if fields else (0, b"")
@@ -131,31 +139,32 @@ def _end_with_parent() -> None:
     Thread(target=wait, daemon=True).start()
 
 
-def convert_later(*arguments: Any) -> Callable[[], tuple[int, bytes] | None]:
+def convert_later(block: bytes, plan: bytes) -> Converted:
     """
     Let a worker process convert a block.
 
-    :param arguments: those of :func:`convert_lines`
-    :return: a function that waits for its result, and returns it
+    :param block: the objects' text
+    :param plan: from :func:`plan`
+    :return: a function that waits for the result of :func:`convert_lines`, and returns it
     """
     try:
-        future = _workers().submit(convert_lines, *arguments)
+        future = _workers().submit(convert_lines, block, plan)
     except BrokenProcessPool:
         _workers.cache_clear()
-        return partial(convert_lines, *arguments)
+        return partial(convert_lines, block, plan)
 
     def result() -> tuple[int, bytes] | None:
         try:
             return future.result()
         except BrokenProcessPool:  # a worker was killed
-            return convert_lines(*arguments)
+            return convert_lines(block, plan)
 
     return result
 
 
 class _Converter:
     """
-    Converts blocks of objects into rows of one table; the parameters are those of :func:`convert_lines`.
+    Converts blocks of objects into rows of one table; the parameters are those of :func:`plan`.
 
     With 'auto ignorecase' it reads every member that was met, and a new one is an error, so that it can be
     seen whether it is a column's in other letters.

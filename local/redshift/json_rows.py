@@ -19,7 +19,16 @@ from typing import Any
 import msgspec
 
 from local.redshift.errors import SqlError
-from local.redshift.json_lines import WORKERS, Path, convert_later, convert_lines, follow, joined
+from local.redshift.json_lines import (
+    WORKERS,
+    Converted,
+    Path,
+    convert_later,
+    convert_lines,
+    follow,
+    joined,
+    plan,
+)
 from local.redshift.json_values import NULL, BadValue, Column, Conversion, Literal, as_text, converter_for
 
 #: Largest object that COPY takes, braces included.
@@ -197,7 +206,7 @@ class _Block:
     file_name: str
     content: bytes
     last: bool
-    converted: Callable[[], tuple[int, bytes] | None]
+    converted: Converted
 
 
 class JsonRows:
@@ -213,11 +222,10 @@ class JsonRows:
     def __init__(
         self, columns: Sequence[Column], conversion: Conversion, paths: Sequence[Path] | None = None
     ) -> None:
-        self._columns, self._conversion = tuple(columns), conversion
-        self._paths = tuple(paths) if paths else None
+        self._plan = plan(tuple(columns), conversion, tuple(paths) if paths else None)
         self._ignorecase = conversion.ignorecase and paths is None
         self._accept_invalid = conversion.accept_invalid
-        self._plan = [
+        self._converters = [
             (column, path, converter_for(column, conversion))
             for column, path in zip(columns, paths or [(column.name,) for column in columns], strict=True)
         ]
@@ -256,9 +264,9 @@ class JsonRows:
         try:
             for file_name, chunks in files:
                 for content, last in _blocks(chunks):
-                    task = (content, self._columns, self._conversion, self._paths)
-                    # Of a small file all is last.
-                    converted = partial(convert_lines, *task) if last else convert_later(*task)
+                    converted: Converted = partial(convert_lines, content, self._plan)
+                    if not last:  # which a small file is as a whole
+                        converted = convert_later(content, self._plan)
                     waiting.append(_Block(file_name, content, last, converted))
                     if len(waiting) > _AHEAD:
                         yield waiting.popleft()
@@ -309,7 +317,7 @@ class JsonRows:
         if self._ignorecase and isinstance(document, dict):
             document = {name.lower(): value for name, value in document.items()}
         fields = []
-        for column, path, convert in self._plan:
+        for column, path, convert in self._converters:
             value = None
             try:
                 value = follow(document, path)
@@ -317,7 +325,7 @@ class JsonRows:
             except BadValue as bad:
                 bad.column, bad.value = column, value
                 raise
-        for (column, _, _), field in zip(self._plan, fields, strict=True):
+        for (column, _, _), field in zip(self._converters, fields, strict=True):
             if field == NULL and not column.nullable:
                 missing = BadValue(1213, "Missing data for not-null field")
                 missing.column = column

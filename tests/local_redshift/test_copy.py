@@ -24,7 +24,7 @@ from moto.server import ThreadedMotoServer
 from local.redshift import copy
 from local.redshift.copy import Column, CopyStatement, Load, Rejected, parse_copy, start_load
 from local.redshift.errors import SqlError
-from local.redshift.json_lines import convert_later
+from local.redshift.json_lines import convert_later, plan
 from local.redshift.json_rows import MAX_OBJECT, JsonRows, parse_paths
 from local.redshift.json_values import Conversion
 
@@ -588,9 +588,9 @@ def test_many_at_a_time_and_one_by_one_give_the_same(
 def test_worker_processes_end_with_a_killed_server() -> None:
     code = """
 import multiprocessing
-from local.redshift.json_lines import convert_later
+from local.redshift.json_lines import convert_later, plan
 from local.redshift.json_values import Column, Conversion
-print(convert_later(b'{"a": 1}', (Column("a", "integer"),), Conversion(), None)())
+print(convert_later(b'{"a": 1}', plan((Column("a", "integer"),), Conversion(), None))())
 print(*[child.pid for child in multiprocessing.active_children()], flush=True)
 input()
 """
@@ -607,7 +607,7 @@ input()
 
 @pytest.mark.parametrize("at_work", [True, False])
 def test_a_killed_worker_process_costs_no_row(at_work: bool) -> None:
-    task = (b'{"a": 1}', (column("integer"),), Conversion(), None)
+    task = (b'{"a": 1}', plan((column("integer"),), Conversion(), None))
     while not (workers := multiprocessing.active_children()):
         convert_later(*task)()
     for worker in workers:
