@@ -4,6 +4,7 @@ import os
 import random
 import socket
 import struct
+import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -144,9 +145,12 @@ def test_a_statement_that_is_not_utf8_is_refused(alive: None, address: dict[str,
     assert b"invalid byte sequence" in send(address, query, TERMINATE, logged_in=True)
 
 
-def test_many_connect_at_once(alive: None, address: dict[str, Any]) -> None:
+def test_a_hundred_are_connected_at_once(alive: None, address: dict[str, Any]) -> None:
+    all_in = threading.Barrier(100)
+
     def ask(number: int) -> int:
         with psycopg.connect(**address, dbname=REDSHIFT_DATABASE, connect_timeout=30) as connection:
+            all_in.wait(60)
             ((answer,),) = connection.execute(f"SELECT {number}".encode()).fetchall()
         return int(answer)
 
