@@ -31,8 +31,8 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
 
 # Few values of each, the first most often, so that most of what is drawn collides; and some whose order
 # depends on who compares.
-titles = st.sampled_from(["Elena", "Elena", "elena", None])
-artist_names = st.sampled_from(["Elan", "Elan", "Elan", "Élan", "Elan feat. 𝄞"])
+titles = st.sampled_from(["Elena", "Elena ", "elena", None])
+artist_names = st.sampled_from(["Elan", "Elan", "Elan  ", "Élan", "Elan feat. 𝄞"])
 durations = st.sampled_from([200.0, 200.0, 200.0, 200.00001])
 # Around the ends of an hour and of a year.
 moments = st.sampled_from([1541105999796, 1541106000796, 1546300799796])
@@ -40,7 +40,7 @@ moments = st.sampled_from([1541105999796, 1541106000796, 1546300799796])
 # A song object: any of them may contradict any other.
 songs = st.fixed_dictionaries(
     {
-        "song_id": st.sampled_from(["SO2", "SO1", "SO2", "SO10", "So1"]),
+        "song_id": st.sampled_from(["SO2", "SO1", "SO2 ", "SO10", "So1"]),
         "title": titles,
         "duration": durations,
         "year": st.sampled_from([0, 1999, None]),
@@ -57,7 +57,7 @@ events = st.fixed_dictionaries(
         "sessionId": st.integers(1, 3),
         "itemInSession": st.integers(1, 3),
         "page": st.sampled_from(["NextSong", "NextSong", "Home"]),
-        "userId": st.sampled_from(["8", "15", "8", "15", "", None]),
+        "userId": st.sampled_from(["8", "15", "8 ", "15", "", " ", None]),
     }
 )
 # … and what a later version of its file may say otherwise.
@@ -65,7 +65,7 @@ details = st.fixed_dictionaries(
     {
         "ts": moments,
         "level": st.sampled_from(["free", "paid"]),
-        "firstName": st.sampled_from(["Ava", "ava", None]),
+        "firstName": st.sampled_from(["Ava", "Ava ", "ava", None]),
         "lastName": st.sampled_from(["Oe", "Ōe"]),
         "gender": st.sampled_from(["F", None]),
         "song": titles,
@@ -183,3 +183,12 @@ def test_a_file_that_goes_back_to_an_older_version_is_loaded_again(
     versions = [PLAY, PLAY | {"level": "paid"}, PLAY]
     found = load(created, bucket, [{**FIRST, f"{EVENTS}first.json": [version]} for version in versions])
     assert [level for _, _, _, level, *_ in found["fact_songplays"]] == ["free"]
+
+
+def test_a_song_whose_titles_differ_in_blanks_at_their_end_is_matched_once(
+    created: RedshiftSQLHook, bucket: Any
+) -> None:
+    twins = [SONG, SONG | {"song_id": "SO1", "title": "Elena "}]
+    delivery = {f"{EVENTS}first.json": [PLAY | {"song": "Elena  "}], f"{SONGS}twins.json": twins}
+    found = load(created, bucket, [delivery])
+    assert [(row[4], row[8]) for row in found["fact_songplays"]] == [("SO1", "Elena")]

@@ -289,6 +289,19 @@ CREATE OR REPLACE FUNCTION rs_catalog.version() RETURNS text LANGUAGE sql IMMUTA
 RETURN 'PostgreSQL 8.0.2 on i686-pc-linux-gnu, compiled by GCC gcc (GCC) 3.4.2 20041017 (Red Hat 3.4.2-6.fc3), '
     'Redshift 1.0.0 (local)';
 
+-- What is compared, blanks.py says where -------------------------------------------------------------------------------
+
+CREATE OR REPLACE FUNCTION rs_catalog.comparable(value anyelement) RETURNS anyelement LANGUAGE sql IMMUTABLE
+AS 'SELECT value';
+
+CREATE OR REPLACE FUNCTION rs_catalog.comparable(value bpchar) RETURNS bpchar LANGUAGE sql IMMUTABLE RETURN value;
+
+CREATE OR REPLACE FUNCTION rs_catalog.comparable(value varchar) RETURNS text LANGUAGE sql IMMUTABLE
+RETURN rtrim(value, ' ');
+
+CREATE OR REPLACE FUNCTION rs_catalog.comparable(value text) RETURNS text LANGUAGE sql IMMUTABLE
+RETURN rtrim(value, ' ');
+
 -- Dates and times ----------------------------------------------------------------------------------------------------
 
 -- The start of the statement, in seconds: https://docs.aws.amazon.com/redshift/latest/dg/r_GETDATE.html

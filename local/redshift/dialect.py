@@ -19,7 +19,7 @@ from sqlglot.expressions import DataType
 from sqlglot.parsers.redshift import RedshiftParser
 from sqlglot.tokens import Token, TokenType
 
-from local.redshift import correlation, tables
+from local.redshift import blanks, correlation, tables
 from local.redshift.allowlist import check, refusal
 from local.redshift.errors import SqlError, unsupported
 
@@ -266,6 +266,7 @@ def _translate_tree(tree: exp.Expr) -> Translation:
     then: tuple[str, ...] = ()
     check(tree)
     correlation.check(tree)
+    blanks.ignore(tree)
     tree = _rewritten(tree)
     if isinstance(tree, exp.Create):
         then = tables.create(tree)

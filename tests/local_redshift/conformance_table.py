@@ -25,6 +25,8 @@ What differs and shows in no statement's result:
 - PostgreSQL plans and runs the statements, so their times say nothing about a cluster's.
 - Whether a column without a table's name makes a subquery correlated is not known when the unsupported kinds
   of [correlated subqueries]({AWS}/r_correlated_subqueries.html) are refused: name the table.
+- Comparisons do not see blanks at the end of a text, except of a parameter's value, in NULLIF and in JOIN …
+  USING. What grouping, DISTINCT and EXCEPT make of them on Redshift is not documented; here they see them.
 - A number within an object or an array that COPY stores as text loses zeros at its end: 2.50 becomes 2.5.
 - There is one user and one database, both `sparkify`, and neither privileges nor queues.
 

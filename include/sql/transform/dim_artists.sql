@@ -1,10 +1,11 @@
 -- dim_artists: one row per artist_id staged by this run, the best of its records, staged now or before:
 -- with coordinates, then with a location, then with the shortest name (an artist's own, not "feat." somebody).
+-- Texts lose the blanks at their end, which Redshift does not see when it compares.
 WITH candidates AS (
     SELECT
-        artist_id,
-        artist_name AS name,
-        NULLIF(artist_location, '') AS location,
+        RTRIM(artist_id) AS artist_id,
+        RTRIM(artist_name) AS name,
+        NULLIF(RTRIM(artist_location), '') AS location,
         artist_latitude AS latitude,
         artist_longitude AS longitude
     FROM staging_songs

@@ -1,10 +1,11 @@
 -- dim_songs: one row per song_id staged by this run, the greatest of its records, staged now or before.
+-- Texts lose the blanks at their end, which Redshift does not see when it compares.
 WITH candidates AS (
     SELECT
-        song_id,
-        title,
-        NULLIF(artist_id, '') AS artist_id,
-        artist_name,
+        RTRIM(song_id) AS song_id,
+        RTRIM(title) AS title,
+        NULLIF(RTRIM(artist_id), '') AS artist_id,
+        RTRIM(artist_name) AS artist_name,
         year,
         duration
     FROM staging_songs

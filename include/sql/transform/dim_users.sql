@@ -1,11 +1,12 @@
 -- dim_users: one row per user staged by this run, as of the user's newest event, staged now or before.
+-- Texts lose the blanks at their end, which Redshift does not see when it compares.
 WITH candidates AS (
     SELECT
-        userid AS user_id,
-        firstname AS first_name,
-        lastname AS last_name,
-        gender,
-        level,
+        RTRIM(userid) AS user_id,
+        RTRIM(firstname) AS first_name,
+        RTRIM(lastname) AS last_name,
+        RTRIM(gender) AS gender,
+        RTRIM(level) AS level,
         ts AS last_event_at
     FROM staging_events
     WHERE userid <> ''

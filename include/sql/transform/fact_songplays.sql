@@ -1,5 +1,22 @@
 -- fact_songplays: one row per play that this run staged; copies of one play collapse into the greatest.
-WITH plays AS (
+-- Texts lose the blanks at their end, which Redshift does not see when it compares.
+WITH events AS (
+    SELECT
+        ts,
+        RTRIM(userid) AS userid,
+        RTRIM(level) AS level,
+        sessionid,
+        iteminsession,
+        RTRIM(song) AS song,
+        RTRIM(artist) AS artist,
+        length,
+        RTRIM(location) AS location,
+        RTRIM(useragent) AS useragent
+    FROM staging_events
+    WHERE page = 'NextSong' AND userid <> ''
+),
+
+plays AS (
     SELECT
         MD5(CAST(sessionid AS VARCHAR) || '-' || CAST(iteminsession AS VARCHAR)) AS songplay_id,
         ts AS start_time,
@@ -24,8 +41,7 @@ WITH plays AS (
                 location DESC NULLS LAST,
                 useragent DESC NULLS LAST
         ) AS copy_number
-    FROM staging_events
-    WHERE page = 'NextSong' AND userid <> ''
+    FROM events
 ),
 
 songs AS (
