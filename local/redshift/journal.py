@@ -43,8 +43,8 @@ class Journal:
         self._statements: list[tuple[object, ...]] = []
         self._connections: list[tuple[datetime, str]] = []
 
-    async def reconnect(self) -> None:
-        """Connect to a PostgreSQL that has started."""
+    async def connect(self) -> None:
+        """Connect to PostgreSQL, once more after it was started again."""
         self._connection = await psycopg.AsyncConnection.connect(
             self._dsn, autocommit=True, application_name="local redshift"
         )

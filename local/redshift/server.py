@@ -92,7 +92,7 @@ class Server:
             self._listener.close()
             raise
         self.journal = Journal(self.postgres.dsn)
-        await self.journal.reconnect()
+        await self.journal.connect()
         self._tls = _tls(self.settings)
         await self._listener.start_serving()
         return self
@@ -118,7 +118,7 @@ class Server:
                 if not await asyncio.to_thread(self.postgres.answers):
                     _log.warning("PostgreSQL does not answer: it is started again")
                     await asyncio.to_thread(self.postgres.start)
-                    await self.journal.reconnect()
+                    await self.journal.connect()
             return await self._open_upstream()
 
     async def _open_upstream(self) -> Connection:

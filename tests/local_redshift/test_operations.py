@@ -6,13 +6,14 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import psutil
 import psycopg
 import pytest
 
-from local.settings import REDSHIFT_DATABASE, REDSHIFT_PASSWORD, REDSHIFT_USER, REPOSITORY
+from local.settings import REPOSITORY, Settings
 
 
 class Process:
@@ -32,18 +33,12 @@ class Process:
             [sys.executable, "-uc", code], cwd=REPOSITORY, stdout=subprocess.PIPE, text=True
         )
         assert self.process.stdout
-        self.port = self.process.stdout.readline().split("127.0.0.1:")[1].split(",")[0]
+        port = int(self.process.stdout.readline().split("127.0.0.1:")[1].split(",")[0])
+        self.settings = Settings(home=home, redshift_port=port)
 
     def connect(self) -> psycopg.Connection:
         """Connect, in autocommit."""
-        return psycopg.connect(
-            host="127.0.0.1",
-            port=self.port,
-            user=REDSHIFT_USER,
-            password=REDSHIFT_PASSWORD,
-            dbname=REDSHIFT_DATABASE,
-            autocommit=True,
-        )
+        return psycopg.connect(self.settings.redshift_dsn, autocommit=True)
 
     def ask(self, sql: str) -> list[tuple[object, ...]]:
         """Return a query's rows, over a connection of its own."""
@@ -64,42 +59,56 @@ class Process:
 
 
 @pytest.fixture
-def home(folder: Path) -> Iterator[Path]:
-    yield folder / "own"
+def start(folder: Path) -> Iterator[Callable[[], Process]]:
+    """Starts a server on the test's own data; at the end none is left running."""
+    started: list[Process] = []
+
+    def start() -> Process:
+        started.append(Process(folder / "own"))
+        return started[-1]
+
+    yield start
+    for server in started:
+        if server.process.poll() is None:
+            server.end()
     shutil.rmtree(folder / "own")
 
 
-def test_sigterm_stops_the_server_and_postgres(home: Path) -> None:
-    server = Process(home)
+def test_sigterm_stops_the_server_and_postgres(start: Callable[[], Process]) -> None:
+    server = start()
     client = server.connect()
     assert server.end() == 0
     assert not (server.data / "postmaster.pid").exists()
     client.close()
 
 
-def test_a_killed_server_finds_its_data_again(home: Path) -> None:
-    server = Process(home)
+def test_a_killed_server_finds_its_data_again(start: Callable[[], Process]) -> None:
+    server = start()
     with server.connect() as connection:
         connection.execute("CREATE TABLE pets (id INT)")
         connection.execute("INSERT INTO pets VALUES (7)")
     server.end(signal.SIGKILL)
     postmaster = server.postmaster()
-    server = Process(home)
+    server = start()
     assert server.ask("SELECT id FROM pets") == [(7,)]
     assert server.postmaster() == postmaster
     assert server.end() == 0
 
 
 @pytest.mark.parametrize("busy", [False, True])
-def test_a_killed_postgres_is_started_again_for_the_next_client(home: Path, busy: bool) -> None:
-    server = Process(home)
+def test_a_killed_postgres_is_started_again_for_the_next_client(
+    start: Callable[[], Process], busy: bool
+) -> None:
+    server = start()
     client = server.connect()
     client.execute("CREATE TABLE pets (id INT)")
     client.execute("INSERT INTO pets VALUES (7)")
     slow = "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT COUNT(*) FROM n"
     if busy:
         client.pgconn.send_query(slow.encode())
-        time.sleep(0.5)
+        postmaster = psutil.Process(server.postmaster())
+        while not any(backend.cpu_times().user > 0.2 for backend in postmaster.children()):
+            time.sleep(0.05)
     os.kill(server.postmaster(), signal.SIGKILL)
     assert server.ask("SELECT id FROM pets") == [(7,)]
     assert server.ask("SELECT COUNT(*) FROM local_statements WHERE statement LIKE 'SELECT id%'") == [(1,)]
