@@ -6,14 +6,13 @@ Drops every table of the warehouse, with all its rows, and creates it again, emp
 """
 
 from datetime import datetime
-from pathlib import Path
 
 from airflow.providers.common.sql.operators.sql import SQLExecuteQueryOperator
 from airflow.sdk import Param, dag, get_current_context, task
 from airflow.sdk.exceptions import AirflowFailException
 
 from sparkify.state import WAREHOUSE, forget
-from sparkify.tables import TABLES
+from sparkify.tables import SQL_FOLDER, TABLES
 
 
 @dag(
@@ -30,7 +29,7 @@ from sparkify.tables import TABLES
             description="Their rows are lost, until the next run of sparkify_etl loads them again from S3.",
         )
     },
-    template_searchpath=str(Path(__file__).parents[1] / "include" / "sql"),
+    template_searchpath=str(SQL_FOLDER),
     doc_md=__doc__,
     tags=["sparkify"],
 )

@@ -10,7 +10,6 @@ any time. Rows that could not be loaded are in `etl_rejected_rows`, the checks' 
 """
 
 from datetime import datetime, timedelta
-from pathlib import Path
 
 from airflow.providers.common.sql.operators.sql import SQLExecuteQueryOperator
 from airflow.providers.standard.operators.python import ShortCircuitOperator
@@ -27,7 +26,7 @@ from sparkify.operators import (
 )
 from sparkify.retries import TransientErrorRetryPolicy
 from sparkify.state import WAREHOUSE
-from sparkify.tables import TABLES
+from sparkify.tables import SQL_FOLDER, TABLES
 
 PREFIXES = {
     "staging_events": "{{ var.value.sparkify_log_data }}",
@@ -172,7 +171,7 @@ def loaded_times(ti):
         ),
     },
     user_defined_macros={"loaded_plays": loaded_plays, "loaded_times": loaded_times},
-    template_searchpath=str(Path(__file__).parents[1] / "include" / "sql"),
+    template_searchpath=str(SQL_FOLDER),
     doc_md=__doc__,
     tags=["sparkify"],
 )
