@@ -68,6 +68,7 @@ _HINTS = {
     "DISTINCT ON": "use ROW_NUMBER() and QUALIFY",
     "FRAME": "use ROWS",
     "VALUES as a table": "use SELECT … UNION ALL",
+    "INTERVAL": "write the units: INTERVAL '1 year 2 months'",
     "COPY": "use COPY … FROM 's3://…'",
     "CREATE INDEX": "Redshift has no indexes; use SORTKEY",
 }

@@ -49,6 +49,9 @@ _DATE_PARTS = {
     for alias in (part, *aliases.split())
 }
 
+# https://docs.aws.amazon.com/redshift/latest/dg/r_interval_data_types.html
+_INTERVAL_UNITS = ("YEAR", "MONTH", "DAY", "HOUR", "MINUTE", "SECOND")
+
 # Settings that clients send and that change nothing here.
 _POSTGRES_SETTINGS = frozenset(
     (
@@ -96,6 +99,7 @@ class _Source(Redshift):
     class Tokenizer(Redshift.Tokenizer):
         # sqlglot takes the "$1,$" of "VALUES ($1,$2)" for the tag of a dollar-quoted string
         HEREDOC_STRINGS = []  # noqa: RUF012
+        RAW_STRINGS = [("$$", "$$")]  # noqa: RUF012
         COMMANDS = set()  # noqa: RUF012  # whose rest sqlglot leaves unread
         VAR_SINGLE_TOKENS = set()  # noqa: RUF012
         SINGLE_TOKENS = {**Redshift.Tokenizer.SINGLE_TOKENS, "$": TokenType.PARAMETER}  # noqa: RUF012
@@ -103,6 +107,18 @@ class _Source(Redshift):
         KEYWORDS = {**Redshift.Tokenizer.KEYWORDS, "FLOAT": TokenType.DOUBLE}  # noqa: RUF012
 
     class Parser(RedshiftParser):
+        def _parse_interval(self, *_: Any, **__: Any) -> exp.Interval | None:
+            # sqlglot reads more than a literal: in INTERVAL '1 day' + '2024-01-01', a sum of two intervals
+            if not self._match_pair(TokenType.INTERVAL, TokenType.STRING, advance=False):
+                return None
+            self._advance()
+            quantity, unit = self._parse_string(), None
+            if self._curr and self._curr.text.upper() in _INTERVAL_UNITS:
+                unit = self._parse_var(any_token=True, upper=True)
+                if self._match_text_seq("TO") or not re.fullmatch(r"[+-]?[\d.]+", quantity.name):
+                    raise refusal("INTERVAL with a qualifier", "INTERVAL")
+            return self.expression(exp.Interval(this=quantity, unit=unit))
+
         def _parse_when_matched(self) -> exp.Whens:
             if self._match_text_seq("REMOVE", "DUPLICATES"):
                 raise refusal("MERGE … REMOVE DUPLICATES")
@@ -148,6 +164,8 @@ def translate(sql: str) -> Translation:
         return command(sql, tokens)
     if verb not in _STATEMENTS:
         raise refusal(verb)
+    if verb in ("CREATE", "DROP", "ALTER"):
+        _check_object(verb, tokens)
     if _reads_catalog_alone(sql):
         # What psql's \d asks; it takes Redshift's version for a PostgreSQL that still had this column
         return Translation(re.sub(r"\bc\.relhasoids\b", "false", sql))
@@ -234,6 +252,16 @@ def _reads_catalog_alone(sql: str) -> bool:
     relations = list(tree.find_all(exp.Table)) if tree else []
     catalog = all(relation.db.lower() == "pg_catalog" for relation in relations)
     return isinstance(tree, exp.Query) and bool(relations) and catalog
+
+
+def _check_object(verb: str, tokens: list[Token]) -> None:
+    """Refuse kinds of objects that are not known, before sqlglot fails to read what is said of them."""
+    words = [token.text.upper() for token in tokens[1:]]
+    while words and words[0] in ("OR", "REPLACE", "TEMP", "TEMPORARY", "LOCAL"):
+        words.pop(0)
+    kind = words[: 2 if words[:1] and words[0] in ("DEFAULT", "EXTERNAL", "MATERIALIZED", "UNIQUE") else 1]
+    if kind not in (["TABLE"], ["VIEW"], ["SCHEMA"]):
+        raise refusal(" ".join((verb, *kind)))
 
 
 def _has_as(tokens: list[Token]) -> bool:

@@ -95,7 +95,6 @@ class Postgres:
         )
 
     def _initialise(self) -> None:
-        # Redshift compares text byte by byte, so the C locale
         _run(
             [
                 *(self._binaries / "initdb", "-D", self._data, "-U", SUPERUSER, "--no-instructions"),
@@ -149,7 +148,14 @@ class Postgres:
             if not connection.execute(
                 "SELECT 1 FROM pg_database WHERE datname = %s", [REDSHIFT_DATABASE]
             ).fetchone():
-                connection.execute(sql.SQL("CREATE DATABASE {database} OWNER {user}").format(**names))
+                # Redshift compares texts byte by byte, and knows the upper and lower case of every letter
+                # (https://docs.aws.amazon.com/redshift/latest/dg/c_collation_sequences.html, r_UPPER.html)
+                connection.execute(
+                    sql.SQL(
+                        "CREATE DATABASE {database} OWNER {user} TEMPLATE template0 ENCODING 'UTF8'"
+                        " LOCALE_PROVIDER builtin BUILTIN_LOCALE 'C.UTF-8' LOCALE 'C'"
+                    ).format(**names)
+                )
             # Redshift loops only over what it cannot hash, such as a cross join; PostgreSQL would look for
             # each row of a small table in the zone maps of a large one
             # (https://docs.aws.amazon.com/redshift/latest/dg/c-the-query-plan.html).

@@ -26,6 +26,7 @@ def test_a_syntax_error_says_where() -> None:
         ("SELECT ';' ; /* ; */ SELECT 2;", ["SELECT ';'", "SELECT 2"]),
         ("BEGIN; COPY t FROM 's3://b/;x'", ["BEGIN", "COPY t FROM 's3://b/;x'"]),
         ("INSERT INTO t VALUES ($1,$2)", ["INSERT INTO t VALUES ($1,$2)"]),
+        ("DO $$ it's; $$; SELECT 2", ["DO $$ it's; $$", "SELECT 2"]),
     ],
 )
 def test_a_script_is_split_at_its_semicolons(script: str, statements: list[str]) -> None:
