@@ -22,10 +22,11 @@ os.environ["AIRFLOW__LOGGING__LOGGING_LEVEL"] = "ERROR"  # Airflow reads it when
 
 from local.redshift.postgres import Postgres
 from local.sample import write_sample
+from local.settings import REDSHIFT_ROLE
 from tests.conftest import _HOME, REPOSITORY, SETTINGS
 
-COPY = """
-COPY staging_events FROM 's3://udacity-dend/log_data/' IAM_ROLE 'arn:aws:iam::123456789012:role/copy'
+COPY = f"""
+COPY staging_events FROM 's3://udacity-dend/log_data/' IAM_ROLE '{REDSHIFT_ROLE}'
 REGION 'us-west-2' FORMAT AS JSON 'auto ignorecase' TIMEFORMAT 'epochmillisecs'
 """
 ROUNDS = 5

@@ -19,6 +19,7 @@ from local.settings import (
     INPUT_BUCKET,
     REDSHIFT_DATABASE,
     REDSHIFT_PASSWORD,
+    REDSHIFT_ROLE,
     REDSHIFT_USER,
     REGION,
     REPOSITORY,
@@ -78,7 +79,7 @@ def airflow_environment(settings: Settings) -> dict[str, str]:
         "AIRFLOW_VAR_SPARKIFY_LOG_DATA": f"s3://{INPUT_BUCKET}/log_data/",
         "AIRFLOW_VAR_SPARKIFY_SONG_DATA": f"s3://{INPUT_BUCKET}/song_data/",
         "AIRFLOW_VAR_SPARKIFY_WORK_PREFIX": f"s3://{WORK_BUCKET}/runs/",
-        "AIRFLOW_VAR_SPARKIFY_IAM_ROLE": "arn:aws:iam::123456789012:role/sparkify-redshift-copy",
+        "AIRFLOW_VAR_SPARKIFY_IAM_ROLE": REDSHIFT_ROLE,
         "AIRFLOW_VAR_SPARKIFY_S3_REGION": REGION,
     }
 

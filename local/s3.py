@@ -1,16 +1,16 @@
 """The local S3: moto's server, in memory, filled from a folder before it listens."""
 
+import json
 import logging
 import signal
 import sys
 from collections.abc import Iterable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import cache
 from pathlib import Path
 from typing import Any
 from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
-from moto.core import DEFAULT_ACCOUNT_ID
 from moto.moto_server.werkzeug_app import (
     DomainDispatcherApplication,
     MotoRequestHandler,
@@ -21,6 +21,7 @@ from werkzeug.serving import make_server
 
 from local import temporary_password
 from local.settings import (
+    ACCOUNT,
     INPUT_BUCKET,
     REDSHIFT_CLUSTER,
     REDSHIFT_DATABASE,
@@ -88,10 +89,8 @@ def _add_cluster() -> None:
     from moto.redshift.models import Cluster, redshift_backends  # takes a second, and is seldom needed
 
     described = {"MasterUsername": REDSHIFT_USER, "DBName": REDSHIFT_DATABASE, "ClusterType": "single-node"}
-    Cluster.create_from_cloudformation_json(
-        REDSHIFT_CLUSTER, {"Properties": described}, DEFAULT_ACCOUNT_ID, REGION
-    )
-    backend = redshift_backends[DEFAULT_ACCOUNT_ID][REGION]
+    Cluster.create_from_cloudformation_json(REDSHIFT_CLUSTER, {"Properties": described}, ACCOUNT, REGION)
+    backend = redshift_backends[ACCOUNT][REGION]
     give_credentials = backend.get_cluster_credentials
 
     def give_valid_credentials(*arguments: Any, **options: Any) -> dict[str, Any]:
@@ -100,6 +99,43 @@ def _add_cluster() -> None:
         return {**credentials, "DbPassword": password}
 
     backend.get_cluster_credentials = give_valid_credentials  # type: ignore[method-assign]
+
+
+def _serverless_first(moto: WSGIApplication, port: int) -> WSGIApplication:
+    """
+    Answer what Amazon's driver asks Redshift Serverless, which moto lacks.
+
+    https://docs.aws.amazon.com/redshift-serverless/latest/APIReference/API_GetCredentials.html
+
+    :param moto: answers all other requests
+    :param port: where the only workgroup, the local Redshift, listens
+    """
+
+    def respond(operation: str, request: dict[str, Any]) -> dict[str, Any]:
+        if request.get("workgroupName") != REDSHIFT_CLUSTER:
+            message = f"There is no workgroup {request.get('workgroupName')}"
+            return {"__type": "ResourceNotFoundException", "message": message}
+        if operation == "GetWorkgroup":
+            endpoint = {"address": "127.0.0.1", "port": port}
+            return {"workgroup": {"workgroupName": REDSHIFT_CLUSTER, "endpoint": endpoint}}
+        seconds = request.get("durationSeconds", 900)
+        if not 900 <= seconds <= 3600:
+            return {"__type": "ValidationException", "message": "durationSeconds: from 900 to 3600"}
+        user, expires = f"IAM:{REDSHIFT_USER}", datetime.now(UTC) + timedelta(seconds=seconds)
+        password = temporary_password.sign(user, expires)
+        return {"dbUser": user, "dbPassword": password, "expiration": expires.timestamp()}
+
+    def answer(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        service, _, operation = environ.get("HTTP_X_AMZ_TARGET", "").partition(".")
+        if service != "RedshiftServerless" or operation not in ("GetCredentials", "GetWorkgroup"):
+            return moto(environ, start_response)
+        request = json.loads(environ["wsgi.input"].read(int(environ["CONTENT_LENGTH"])))
+        response = respond(operation, request)
+        status = "400 Bad Request" if "__type" in response else "200 OK"
+        start_response(status, [("content-type", "application/x-amz-json-1.1")])
+        return [json.dumps(response).encode()]
+
+    return answer
 
 
 class _Services(DomainDispatcherApplication):
@@ -120,7 +156,7 @@ class _Services(DomainDispatcherApplication):
 
 def main(settings: Settings, seed: Path) -> None:
     """
-    Serve S3, STS, IAM and Redshift's API until SIGTERM, with both buckets made and the input bucket filled.
+    Serve what the project uses of AWS until SIGTERM, with both buckets made and the input bucket filled.
 
     :param settings: address to listen on
     :param seed: the folder whose files are the input bucket's objects, each key its path in the folder
@@ -130,7 +166,7 @@ def main(settings: Settings, seed: Path) -> None:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     files = seed_files(seed)
     # Straight into moto's memory: through HTTP, thousands of song files would take minutes.
-    backend = s3_backends[DEFAULT_ACCOUNT_ID]["aws"]
+    backend = s3_backends[ACCOUNT]["aws"]
     for bucket in (INPUT_BUCKET, WORK_BUCKET):
         backend.create_bucket(bucket, REGION)
     for path in files:
@@ -143,7 +179,7 @@ def main(settings: Settings, seed: Path) -> None:
     server = make_server(
         settings.host,
         settings.s3_port,
-        _reads_first(_Services(create_backend_app), backend),
+        _reads_first(_serverless_first(_Services(create_backend_app), settings.redshift_port), backend),
         threaded=True,
         request_handler=MotoRequestHandler,
     )

@@ -9,12 +9,15 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 INPUT_BUCKET = "udacity-dend"
 WORK_BUCKET = "sparkify-etl"
 REGION = "us-west-2"
+ACCOUNT = "123456789012"  # moto's
 
 # The cluster that the local AWS knows, with its only user. Not a secret: it is for this machine alone.
 REDSHIFT_CLUSTER = "sparkify"
 REDSHIFT_USER = "sparkify"
 REDSHIFT_PASSWORD = "sparkify"
 REDSHIFT_DATABASE = "sparkify"
+# The IAM role that is attached to it, the only one that a COPY may name.
+REDSHIFT_ROLE = f"arn:aws:iam::{ACCOUNT}:role/sparkify-redshift-copy"
 
 
 class LocalError(Exception):

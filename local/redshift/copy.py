@@ -25,7 +25,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from urllib3.exceptions import HTTPError
 
 from local.redshift.copy_statement import CopyStatement, parse_copy
-from local.redshift.errors import SqlError
+from local.redshift.errors import SqlError, service_error
 from local.redshift.json_rows import BLOCK, JsonRows, Rejected, parse_paths
 from local.redshift.json_values import Column
 from local.settings import REGION
@@ -65,8 +65,8 @@ def _split(url: str) -> tuple[str, str]:
 
 
 @contextmanager
-def _reported(url: str) -> Iterator[None]:
-    """Turn an S3 error into one that names the object."""
+def _reported(url: str, doing: str = "") -> Iterator[None]:
+    """Turn an S3 error into one worded as Redshift's, whose details say what it was doing."""
     try:
         yield
     except ClientError as error:
@@ -77,9 +77,12 @@ def _reported(url: str) -> Iterator[None]:
             "NoSuchKey": "upload the object, or correct its name",
             "AccessDenied": "let the role read this bucket: s3:ListBucket and s3:GetObject",
         }.get(code, "")
-        message = error.response["Error"].get("Message", code).rstrip(".")
-        raise SqlError(
-            f"S3ServiceException: {message}, Status {status}, Error {code}: {url}", hint=hint
+        message = error.response["Error"].get("Message", code)
+        request = error.response["ResponseMetadata"].get("RequestId", "")
+        raise service_error(
+            f"S3ServiceException:{message},Status {status},Error {code},Rid {request},CanRetry 1",
+            doing or f"S3 key being read : {url}",
+            hint,
         ) from error
     except (BotoCoreError, HTTPError) as error:
         raise SqlError(
@@ -133,7 +136,7 @@ class _S3:
         :raises SqlError: if there are none
         """
         bucket, prefix = _split(url)
-        with _reported(url):
+        with _reported(url, f"Listing bucket={bucket} prefix={prefix}"):
             pages = self._client.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix)
             keys = [entry["Key"] for page in pages for entry in page.get("Contents", ())]
         if not keys:

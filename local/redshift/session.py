@@ -14,10 +14,11 @@ from dataclasses import dataclass
 from typing import NoReturn
 
 from local.redshift import copy, dialect, wire
-from local.redshift.errors import SqlError, unsupported
+from local.redshift.errors import SqlError, service_error, unsupported
 from local.redshift.faults import Faults, Moment
 from local.redshift.journal import Journal, now, without_secrets
 from local.redshift.wire import Connection, Message
+from local.settings import ACCOUNT, REDSHIFT_CLUSTER, REDSHIFT_ROLE, REDSHIFT_USER, REGION
 
 _log = logging.getLogger(__name__)
 
@@ -302,6 +303,7 @@ class Session:
 
     async def _copy(self, statement: copy.CopyStatement) -> int:
         """Run a COPY from S3 as one from the client, and return how many rows it loaded."""
+        _check_role(statement.iam_role)
         started, table = now(), dialect.relation(statement.table)
         rows = await self._run_hidden(_TABLE_COLUMNS.format(table=table.replace("'", "''")))
         if not rows:
@@ -349,6 +351,25 @@ class Session:
         except SqlError as problem:
             return problem
         return None
+
+
+def _check_role(roles: str | None) -> None:
+    """
+    Refuse a role that is not attached to the cluster; of a chain, the first must be.
+
+    https://docs.aws.amazon.com/redshift/latest/mgmt/authorizing-redshift-service.html
+
+    :param roles: what COPY was given: ARNs, separated by commas, ``default``, or none
+    """
+    role = (roles or "default").partition(",")[0]
+    if role in ("default", REDSHIFT_ROLE):
+        return
+    user = f"arn:aws:redshift:{REGION}:{ACCOUNT}:dbuser:{REDSHIFT_CLUSTER}/{REDSHIFT_USER}"
+    raise service_error(
+        f"User {user} is not authorized to assume IAM Role {role}",
+        f"IAM Role={role}",
+        f"only {REDSHIFT_ROLE} is attached to the local Redshift",
+    )
 
 
 def _column(

@@ -234,7 +234,8 @@ def error(problem: SqlError, severity: str = "ERROR") -> Message:
     :param problem: what to report
     :param severity: ERROR, or FATAL if the connection ends with it
     """
-    fields = {"S": severity, "V": severity, "C": problem.sqlstate, "M": problem.message, "H": problem.hint}
+    fields = {"S": severity, "V": severity, "C": problem.sqlstate}
+    fields |= {"M": problem.message, "D": problem.detail, "H": problem.hint}
     return Message(b"E", _fields(fields.items()))
 
 

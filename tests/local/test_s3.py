@@ -8,6 +8,7 @@ import time
 import urllib.request
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -15,8 +16,9 @@ from urllib.parse import quote
 import boto3
 import psutil
 import pytest
+from botocore.exceptions import ClientError
 
-from local import s3
+from local import s3, temporary_password
 from local.settings import REPOSITORY, LocalError
 
 EVENTS = "log_data/2018/11/2018-11-01-events.json"
@@ -142,6 +144,20 @@ def test_iam_and_sts_know_the_account_of_the_copy_role(seed: Path) -> None:
         iam.create_role(RoleName="sparkify-redshift-copy", AssumeRolePolicyDocument="{}")
         role = iam.get_role(RoleName="sparkify-redshift-copy")["Role"]["Arn"]
         assert role == f"arn:aws:iam::{sts.get_caller_identity()['Account']}:role/sparkify-redshift-copy"
+
+
+def test_serverless_hands_out_passwords_of_its_workgroup_for_as_long_as_aws_would(seed: Path) -> None:
+    with serving(seed) as (_, port), client(port, "redshift-serverless") as serverless:
+        before = datetime.now(UTC)
+        credentials = serverless.get_credentials(
+            workgroupName="sparkify", dbName="sparkify", durationSeconds=3600
+        )
+        assert temporary_password.is_valid(credentials["dbUser"], credentials["dbPassword"])
+        assert 3590 < (credentials["expiration"] - before).total_seconds() < 3660
+        with pytest.raises(ClientError, match="ValidationException"):
+            serverless.get_credentials(workgroupName="sparkify", durationSeconds=899)
+        with pytest.raises(ClientError, match="ResourceNotFoundException"):
+            serverless.get_workgroup(workgroupName="other")
 
 
 def test_sigterm_stops_it_at_once_with_a_client_connected(seed: Path) -> None:

@@ -776,8 +776,9 @@ def test_a_manifest_lists_what_is_loaded(put: Put, load: LoadOf) -> None:
 
 def test_a_missing_mandatory_file_fails_the_load(put: Put, load: LoadOf) -> None:
     put({"in": manifest({"url": "s3://data/x"}, {"url": "s3://data/gone", "mandatory": True}), "x": b"{}"})
-    with pytest.raises(SqlError, match="Status 404, Error NoSuchKey: s3://data/gone"):
+    with pytest.raises(SqlError, match="Status 404,Error NoSuchKey,") as failure:
         list(load("MANIFEST").rows())
+    assert "S3 key being read : s3://data/gone\n" in failure.value.detail
 
 
 def test_a_manifest_without_an_existing_file_fails_the_load(put: Put, load: LoadOf) -> None:
@@ -801,7 +802,7 @@ def test_a_prefix_without_objects_fails_the_load(put: Put, load: LoadOf) -> None
 
 @pytest.mark.parametrize("options", ["", "MANIFEST"])
 def test_a_missing_bucket_is_named(load: LoadOf, options: str) -> None:
-    with pytest.raises(SqlError, match="Error NoSuchBucket: s3://nowhere/in") as failure:
+    with pytest.raises(SqlError, match=r"^S3ServiceException:.*,Error NoSuchBucket,") as failure:
         list(load(options, **{"s3://data": "s3://nowhere"}).rows())
     assert "create the bucket nowhere" in failure.value.hint
 
@@ -809,8 +810,11 @@ def test_a_missing_bucket_is_named(load: LoadOf, options: str) -> None:
 def test_a_denied_access_is_named(s3_url: str, load: LoadOf) -> None:
     with Stubber(copy._client(s3_url)) as stub:
         stub.add_client_error("list_objects_v2", "AccessDenied", "Access Denied", 403)
-        with pytest.raises(SqlError, match="Error AccessDenied: s3://data/in") as failure:
+        with pytest.raises(
+            SqlError, match="S3ServiceException:Access Denied,Status 403,Error AccessDenied,"
+        ) as failure:
             list(load().rows())
+    assert "context:   Listing bucket=data prefix=in\n" in failure.value.detail
     assert "s3:GetObject" in failure.value.hint
 
 

@@ -17,9 +17,10 @@ import trustme
 
 from local import temporary_password
 from local.redshift.server import Server
+from local.settings import REDSHIFT_ROLE
 from tests.local_redshift.conftest import Connect
 
-ROLE = "IAM_ROLE 'arn:aws:iam::123456789012:role/load' FORMAT AS JSON 'auto'"
+ROLE = f"IAM_ROLE '{REDSHIFT_ROLE}' FORMAT AS JSON 'auto'"
 
 
 @pytest.fixture
@@ -350,6 +351,19 @@ def test_copy_loads_json_from_s3(pets: psycopg.Connection, two_pets: str) -> Non
 def test_copy_takes_any_name_of_a_table(pets: psycopg.Connection, two_pets: str, table: str) -> None:
     pets.execute(f"COPY {table} FROM {two_pets}".encode())
     assert len(rows(pets)) == 2
+
+
+def test_copy_with_a_role_that_is_not_attached_is_refused(pets: psycopg.Connection, two_pets: str) -> None:
+    other = "arn:aws:iam::123456789012:role/other"
+    message = (
+        "User arn:aws:redshift:us-west-2:123456789012:dbuser:sparkify/sparkify"
+        f" is not authorized to assume IAM Role {other}"
+    )
+    with pytest.raises(psycopg.Error) as refusal:
+        pets.execute(f"COPY pets FROM {two_pets.replace(REDSHIFT_ROLE, other)}".encode())
+    assert refusal.value.diag.message_primary == message
+    assert f"context:   IAM Role={other}\n" in str(refusal.value.diag.message_detail)
+    pets.execute(f"COPY pets FROM {two_pets.replace(REDSHIFT_ROLE, f'{REDSHIFT_ROLE},{other}')}".encode())
 
 
 def test_copy_by_the_airflow_driver_is_part_of_the_transaction(

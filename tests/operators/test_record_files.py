@@ -1,6 +1,7 @@
 from datetime import datetime
 from types import SimpleNamespace
 
+from local.settings import REDSHIFT_ROLE
 from sparkify.files import S3Object
 from sparkify.ledger import ledger_lines
 from sparkify.operators import RecordFilesOperator
@@ -21,7 +22,7 @@ def record(*staged):
         task_id="record_files",
         staging_task_ids=["stage_events"],
         fact_task_ids=["load_plays"],
-        iam_role="arn:aws:iam::123456789012:role/copy",
+        iam_role=REDSHIFT_ROLE,
         region="us-west-2",
     )
     pull = SimpleNamespace(xcom_pull=lambda task_ids: [results[task_id] for task_id in task_ids])

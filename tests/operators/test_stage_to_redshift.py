@@ -5,12 +5,12 @@ import pytest
 from airflow.providers.common.sql.hooks.sql import DbApiHook
 from airflow.sdk.exceptions import AirflowException, AirflowFailException
 
+from local.settings import REDSHIFT_ROLE
 from sparkify.files import SourceError
 from sparkify.operators import StageToRedshiftOperator
 from tests.conftest import context, rows
 
-ROLE = "arn:aws:iam::123456789012:role/sparkify-redshift-copy"
-SETTINGS = {"iam_role": ROLE, "region": "us-west-2", "work_prefix": "s3://sparkify-etl/tests/"}
+SETTINGS = {"iam_role": REDSHIFT_ROLE, "region": "us-west-2", "work_prefix": "s3://sparkify-etl/tests/"}
 SONG = {"song_id": "SO1", "title": "Setanta matins", "artist_id": "AR1", "year": 0}
 
 
@@ -34,7 +34,7 @@ def test_copy_is_what_redshift_accepts_and_holds_no_credential():
     assert stage_songs(max_rejected_rows="7").copy_statement("s3://sparkify-etl/m.manifest") == (
         "COPY staging_songs\n"
         "FROM 's3://sparkify-etl/m.manifest'\n"
-        f"IAM_ROLE '{ROLE}'\n"
+        f"IAM_ROLE '{REDSHIFT_ROLE}'\n"
         "REGION 'us-west-2'\n"
         "FORMAT AS JSON 'auto'\n"
         "MANIFEST\n"
@@ -46,7 +46,7 @@ def test_copy_is_what_redshift_accepts_and_holds_no_credential():
     ("changes", "message"),
     [
         ({"iam_role": "arn:aws:iam::12:role/x"}, "is not the ARN of an IAM role"),
-        ({"iam_role": f"{ROLE}' CREDENTIALS 'x"}, "is not the ARN of an IAM role"),
+        ({"iam_role": f"{REDSHIFT_ROLE}' CREDENTIALS 'x"}, "is not the ARN of an IAM role"),
         ({"region": "Oregon"}, "is not an AWS region"),
         ({"table": "songs; DROP TABLE users"}, "is not a lower-case SQL identifier"),
         ({"json": "auto'"}, "is not an S3 address"),

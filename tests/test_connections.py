@@ -1,0 +1,96 @@
+"""The ways to log in that ``.env.example`` shows, each against the local stack, over TLS that is verified."""
+
+import json
+import re
+
+import pytest
+import trustme
+from airflow.providers.amazon.aws.hooks.redshift_sql import RedshiftSQLHook
+from botocore.exceptions import ClientError
+from redshift_connector import InterfaceError
+
+from local.settings import REDSHIFT_CLUSTER, REDSHIFT_DATABASE, REDSHIFT_PASSWORD, REDSHIFT_USER, REGION
+from tests.conftest import REPOSITORY, rows
+
+EXAMPLE = dict(
+    re.findall(r"^(?:# )?(AIRFLOW_\w+)='?(.*?)'?$", (REPOSITORY / ".env.example").read_text(), re.MULTILINE)
+)
+CLUSTER, SERVERLESS, PASSWORD = (
+    json.loads(text)
+    for text in re.findall(r"AIRFLOW_CONN_REDSHIFT='(.*)'", (REPOSITORY / ".env.example").read_text())
+)
+
+# Amazon's driver sets TLS up in a way that Python will give up.
+pytestmark = pytest.mark.filterwarnings("ignore:ssl:DeprecationWarning")
+
+
+@pytest.fixture(autouse=True)
+def aws(stack, monkeypatch):
+    """AWS as boto3 finds it on a machine of AWS's: by no connection of Airflow's."""
+    monkeypatch.setenv("AWS_ENDPOINT_URL", stack.s3_url)
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "local")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "local")
+    monkeypatch.setenv("AIRFLOW_CONN_AWS_DEFAULT", EXAMPLE["AIRFLOW_CONN_AWS_DEFAULT"])
+    monkeypatch.setenv("SSL_CERT_FILE", str(stack.redshift_ca))
+
+
+@pytest.fixture
+def log_in(stack, monkeypatch):
+    """Return who is logged in by an example's connection, and asked without waiting between tries."""
+    monkeypatch.setattr(RedshiftSQLHook.get_conn.retry, "sleep", lambda seconds: None)
+
+    def log_in(example, **changes):
+        monkeypatch.setenv("AIRFLOW_CONN_REDSHIFT", json.dumps(local(stack, example) | changes))
+        return rows(RedshiftSQLHook(redshift_conn_id="redshift"), "SELECT CURRENT_USER, CURRENT_DATABASE()")
+
+    return log_in
+
+
+def local(stack, example):
+    """Return an example's connection with the local stack's values in place of AWS's."""
+    values = {
+        "host": "localhost",
+        "port": stack.redshift_port,
+        "login": REDSHIFT_USER,
+        "password": REDSHIFT_PASSWORD,
+        "schema": REDSHIFT_DATABASE,
+        "cluster_identifier": REDSHIFT_CLUSTER,
+        "serverless_work_group": REDSHIFT_CLUSTER,
+        "db_user": REDSHIFT_USER,
+    }
+    extra = {name: values.get(name, value) for name, value in example["extra"].items()}
+    connection = {name: values.get(name, value) for name, value in example.items()}
+    # The region stands in a host's name on AWS.
+    return connection | {"extra": {"region": REGION, **extra}}
+
+
+WAYS = pytest.mark.parametrize(
+    "example", [CLUSTER, SERVERLESS, PASSWORD], ids=["cluster", "serverless", "password"]
+)
+
+
+@WAYS
+def test_each_example_logs_in(log_in, example):
+    assert log_in(example) == [(REDSHIFT_USER, REDSHIFT_DATABASE)]
+
+
+@WAYS
+def test_no_example_logs_in_where_another_authority_vouches_for_the_server(
+    log_in, example, tmp_path, monkeypatch
+):
+    trustme.CA().cert_pem.write_to_path(str(tmp_path / "ca.pem"))
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "ca.pem"))
+    with pytest.raises(InterfaceError, match="certificate verify failed"):
+        log_in(example)
+
+
+@WAYS
+def test_no_example_logs_in_at_a_host_that_the_certificate_does_not_name(log_in, example):
+    with pytest.raises(InterfaceError, match=r"not valid for '127\.1'"):
+        log_in(example, host="127.1")
+
+
+def test_serverless_needs_no_host_and_names_a_workgroup_that_it_does_not_know(log_in):
+    assert log_in(SERVERLESS, host=None, port=None) == [(REDSHIFT_USER, REDSHIFT_DATABASE)]
+    with pytest.raises(ClientError, match=r"ResourceNotFoundException.* workgroup other"):
+        log_in(SERVERLESS, extra={**SERVERLESS["extra"], "serverless_work_group": "other"})
