@@ -48,8 +48,8 @@ bench: $(VENV)/ready ## the benchmarks, each as a ratio taken in one run
 	$(BIN)/python -m benchmarks.files
 	$(BIN)/python -m benchmarks.copy
 
-up: $(VENV)/ready ## the local S3 and the local Redshift, in the background
-	@$(LOCAL) up $(if $(DATA),--data "$(DATA)")
+up: $(VENV)/ready ## the local S3 and the local Redshift, in the background, and Airflow's database
+	@$(LOCAL) up --airflow $(if $(DATA),--data "$(DATA)")
 
 down: ## stop everything that was started
 	@if [ -x $(BIN)/python ]; then $(LOCAL) down; else echo "Nothing was started."; fi

@@ -13,6 +13,7 @@ from pathlib import Path
 import psycopg
 
 from local import demo, s3, stack, web
+from local.airflow import AIRFLOW, migrate
 from local.redshift import postgres
 from local.redshift.errors import SqlError
 from local.settings import (
@@ -96,6 +97,9 @@ def _up(settings: Settings, arguments: argparse.Namespace) -> int:
         folder = stack.served_data(settings)
         sizes = [path.stat().st_size for path in s3.seed_files(folder)]
         rows.append(("data", str(folder), f"{len(sizes):,} objects, {sum(sizes):,} bytes"))
+    if arguments.airflow:
+        migrate(settings.home / "log", os.environ | airflow_environment(settings))
+        rows.append(("airflow", str(settings.airflow_home), "its database is ready"))
     print(_aligned(rows))
     print(f"The local stack is up ({time.monotonic() - began:.1f} s).")
     return 0
@@ -123,6 +127,7 @@ def _status(settings: Settings, _: argparse.Namespace) -> int:
 def _demo(settings: Settings, arguments: argparse.Namespace) -> int:
     began = time.monotonic()
     arguments.fresh, arguments.data = True, arguments.data or stack.sample_data(settings)
+    arguments.airflow = True
     _up(settings, arguments)
     seconds = demo.run_pipeline(settings.home / "log" / "demo.log", airflow_environment(settings))
     print()
@@ -138,6 +143,13 @@ def _web(settings: Settings, _: argparse.Namespace) -> int:
     stack.register(settings, "airflow")
     web.serve(settings.home / "log", settings.web_port, airflow_environment(settings))
     return 0
+
+
+def _airflow(settings: Settings, arguments: argparse.Namespace) -> int:
+    stack.up(settings)
+    variables = os.environ | airflow_environment(settings)
+    migrate(settings.home / "log", variables)
+    os.execve(AIRFLOW, ["airflow", *arguments.passed_on], variables)
 
 
 def _env(settings: Settings, _: argparse.Namespace) -> int:
@@ -156,7 +168,7 @@ def _psql(settings: Settings, arguments: argparse.Namespace) -> int:
         "PGDATABASE": REDSHIFT_DATABASE,
     }
     try:
-        os.execvpe("psql", ["psql", *arguments.psql_arguments], os.environ | connection)
+        os.execvpe("psql", ["psql", *arguments.passed_on], os.environ | connection)
     except FileNotFoundError:
         raise LocalError(
             "psql is not installed. Install PostgreSQL's client, or connect another client to "
@@ -233,6 +245,11 @@ def _parser() -> argparse.ArgumentParser:
     up.add_argument(
         "--fresh", action="store_true", help="stop everything and start with an empty warehouse, and no runs"
     )
+    up.add_argument(
+        "--airflow",
+        action="store_true",
+        help="also make Airflow's metadata database, for the airflow command",
+    )
     up.set_defaults(run=_up)
 
     demonstration = commands.add_parser("demo", help="run the whole pipeline once, on an empty warehouse")
@@ -240,6 +257,11 @@ def _parser() -> argparse.ArgumentParser:
     demonstration.set_defaults(run=_demo)
 
     commands.add_parser("web", help="run Airflow's web UI and scheduler on the stack").set_defaults(run=_web)
+
+    airflow = commands.add_parser(
+        "airflow", help="run an airflow command on the stack, which is started first", add_help=False
+    )
+    airflow.set_defaults(run=_airflow)
 
     commands.add_parser("down", help="stop everything that was started").set_defaults(run=_down)
 
@@ -274,11 +296,11 @@ def main(argv: list[str]) -> int:
     :return: the exit code
     """
     parser = _parser()
-    # argparse can't hand options on to another program, so psql's arguments are those it doesn't know.
+    # argparse can't hand options on to another program: that program's arguments are those it doesn't know.
     arguments, unknown = parser.parse_known_args(argv)
-    if unknown and arguments.run is not _psql:
+    if unknown and arguments.run not in (_psql, _airflow):
         parser.error(f"unrecognized arguments: {' '.join(unknown)}")
-    arguments.psql_arguments = unknown
+    arguments.passed_on = unknown
     try:
         return arguments.run(Settings(), arguments)
     except LocalError as error:

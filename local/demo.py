@@ -3,14 +3,12 @@
 import os
 import re
 import subprocess
-import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
 
+from local.airflow import AIRFLOW, migrate
 from local.settings import REPOSITORY, LocalError
-
-AIRFLOW = str(Path(sys.executable).with_name("airflow"))
 
 # 2026-11-22T20:23:37.516835Z [info     ] message   [logger] key=value …
 _LINE = re.compile(r"\S+ \[(?P<level>\w+) *\] (?P<message>.*?) +\[(?P<logger>[\w.]+)\]")
@@ -28,16 +26,12 @@ def run_pipeline(log_file: Path, environment: Mapping[str, str]) -> float:
     :raises LocalError: if the run fails
     """
     variables = os.environ | environment
-    log_file.parent.mkdir(parents=True, exist_ok=True)
-    with log_file.open("w") as log:
-        migrated = subprocess.run([AIRFLOW, "db", "migrate"], env=variables, stdout=log, stderr=log)
-    if migrated.returncode:
-        raise LocalError(f"`airflow db migrate` failed; see {log_file}")
+    migrate(log_file.parent, variables)
     command = [AIRFLOW, "dags", "test", "sparkify_etl"]
     print(f"$ airflow dags test sparkify_etl  # whole log: {log_file}", flush=True)
     began = time.monotonic()
     with (
-        log_file.open("a") as log,
+        log_file.open("w") as log,
         subprocess.Popen(
             command,
             cwd=REPOSITORY,

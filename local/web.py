@@ -13,10 +13,10 @@ from pathlib import Path
 
 import psutil
 
+from local.airflow import AIRFLOW, migrate
 from local.settings import LocalError
 from local.stack import stop_processes
 
-AIRFLOW = str(Path(sys.executable).with_name("airflow"))
 START_SECONDS = 180
 LOG_LINES = 15
 
@@ -52,14 +52,10 @@ def serve(log_folder: Path, port: int, environment: Mapping[str, str]) -> None:
     print(f"Starting Airflow; its logs are {log_folder}/airflow-*.log", flush=True)
     parts: dict[str, psutil.Popen] = {}
     try:
-        for part, command in {"migrate": ["db", "migrate"], **PARTS}.items():
+        migrate(log_folder, variables)
+        for part, command in PARTS.items():
             with (log_folder / f"airflow-{part}.log").open("w") as log:
-                process = psutil.Popen([AIRFLOW, *command], env=variables, stdout=log, stderr=log)
-            parts[part] = process
-            if part == "migrate":
-                if process.wait():
-                    raise LocalError(_ended(log_folder, part))
-                del parts[part]
+                parts[part] = psutil.Popen([AIRFLOW, *command], env=variables, stdout=log, stderr=log)
         _wait(parts, url, log_folder)
         passwords = Path(environment["AIRFLOW_HOME"], "simple_auth_manager_passwords.json.generated")
         for user, password in json.loads(passwords.read_text()).items():

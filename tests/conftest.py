@@ -33,6 +33,7 @@ os.environ |= {
     "LOCAL_REDSHIFT_FAULTS": str(_HOME / "fault"),
 }
 
+from local import airflow  # noqa: E402
 from local.__main__ import airflow_environment  # noqa: E402
 from local.settings import Settings  # noqa: E402
 
@@ -55,6 +56,24 @@ def stack() -> Iterator[Settings]:
     subprocess.run([*command, "up"], cwd=REPOSITORY, check=True)
     yield SETTINGS
     subprocess.run([*command, "down"], cwd=REPOSITORY, check=True)
+
+
+@pytest.fixture(scope="session")
+def migrated(stack: Settings) -> Path:
+    """A copy of Airflow's folder as it is before the first run."""
+    airflow.migrate(stack.home / "log", os.environ)
+    return shutil.copytree(stack.airflow_home, stack.home / "airflow-migrated")
+
+
+@pytest.fixture(scope="module")
+def airflow_home(stack: Settings, migrated: Path) -> Path:
+    """
+    Airflow's folder, without a memory of what other test files had it run.
+
+    What it remembers of S3 would let the next run load nothing, and runs of theirs would hold up this file's.
+    """
+    shutil.rmtree(stack.airflow_home)
+    return shutil.copytree(migrated, stack.airflow_home)
 
 
 @pytest.fixture

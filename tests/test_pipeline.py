@@ -39,9 +39,8 @@ def run_etl(*arguments, **variables):
 
 
 @pytest.fixture(scope="module")
-def first_run(created):
+def first_run(created, airflow_home):
     """The log of a run that found an empty warehouse without any table."""
-    assert airflow("db", "migrate").returncode == 0
     tables = rows(created, "SELECT table_name FROM information_schema.tables WHERE table_schema = 'public'")
     created.run([f"DROP TABLE {table}" for (table,) in tables])
     return run_etl()
@@ -56,8 +55,8 @@ def test_a_run_builds_the_star_that_an_independent_computation_expects(first_run
         assert found[table] == expected[table], table
 
 
-def test_the_runs_note_tells_what_it_loaded(first_run, stack):
-    with closing(sqlite3.connect(stack.home / "airflow" / "airflow.db")) as database:
+def test_the_runs_note_tells_what_it_loaded(first_run, airflow_home):
+    with closing(sqlite3.connect(airflow_home / "airflow.db")) as database:
         notes = [note for (note,) in database.execute("SELECT content FROM dag_run_note")]
     assert any(note.startswith("Loaded staging_events: 30 files, ") for note in notes), notes
 
@@ -122,11 +121,11 @@ def test_tables_are_dropped_only_when_confirmed_and_the_next_run_loads_everythin
     assert star(created) == before
 
 
-def test_no_key_shows_in_logs_templates_xcoms_or_manifests(first_run, created, stack, s3):
+def test_no_key_shows_in_logs_templates_xcoms_or_manifests(first_run, created, airflow_home, s3):
     connection = json.loads(os.environ["AIRFLOW_CONN_AWS_DEFAULT"])
     connection |= {"login": "AKIAEXAMPLEKEYID0001", "password": "example/secret+key/0000000000000000000001"}
     log = run_etl("-c", json.dumps({"check_ledger": True}), AIRFLOW_CONN_AWS_DEFAULT=json.dumps(connection))
-    database = (stack.home / "airflow" / "airflow.db").read_bytes()
+    database = (airflow_home / "airflow.db").read_bytes()
     own_files = "".join(s3.read_key(key, "sparkify-etl") for key in s3.list_keys("sparkify-etl"))
     for key in (connection["login"], connection["password"]):
         assert key not in log

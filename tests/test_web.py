@@ -22,7 +22,7 @@ def request(url, token=None, body=None):
 
 
 @pytest.fixture(scope="module")
-def web(stack):
+def web(airflow_home):
     """The process, its address, and an API token of the user it names; the last test stops it."""
     command = [sys.executable, "-m", "local", "web"]
     environment = os.environ | {"SPARKIFY_WEB_PORT": str(free_port())}
@@ -42,14 +42,18 @@ def test_scheduled_and_triggered_runs_end_green_and_nothing_listens_beyond_this_
     runs = f"{url}/api/v2/dags/sparkify_etl/dagRuns"
     request(runs, token, {"logical_date": None, "note": "by hand"})
     request(runs, token, {"logical_date": None, "dag_run_id": "checked", "conf": {"check_ledger": True}})
-    deadline = time.monotonic() + 120
     states: dict[str, str] = {}
+    progress: list[tuple[str, str]] = []
     while len(states) < 3 or set(states.values()) != {"success"}:
-        assert time.monotonic() < deadline, states
         assert "failed" not in states.values()
         time.sleep(1)
         found = request(runs, token)["dag_runs"]
         states = {run["dag_run_id"]: run["state"] for run in found}
+        tasks = request(f"{runs}/~/taskInstances", token)["task_instances"]
+        before, progress = progress, sorted((task["id"], str(task["state"])) for task in tasks)
+        if progress != before:  # a busy machine is slow, which is no fault: standing still is
+            deadline = time.monotonic() + 120
+        assert time.monotonic() < deadline, progress
     assert {run["run_type"] for run in found} == {"manual", "scheduled"}
     notes = {run["dag_run_id"]: run["note"] for run in found}
     assert "by hand" in notes.values()
