@@ -119,6 +119,9 @@ _PARTS = {
     exp.Drop: "kind tables exists cascade restrict",
     exp.Alter: "this kind actions",
     exp.RenameColumn: "this to",
+    exp.AlterColumn: "this dtype",
+    exp.AlterSortKey: "this expressions compound",
+    exp.AlterDistStyle: "this",
 }
 _ALLOWED: dict[type[exp.Expr], frozenset[str] | None] = {
     **{getattr(exp, name): None for name in _EXPRESSIONS},

@@ -61,7 +61,7 @@ CREATE TABLE IF NOT EXISTS rs_catalog.column_attributes (
     sortkey integer NOT NULL,
     UNIQUE (table_id, column_number)
 );
-GRANT SELECT, INSERT ON rs_catalog.column_attributes TO PUBLIC;
+GRANT SELECT, INSERT, UPDATE ON rs_catalog.column_attributes TO PUBLIC;
 
 -- A table that was there before keeps its attributes
 CREATE OR REPLACE FUNCTION rs_catalog.set_attributes(target regclass, attributes rs_catalog.attributes[]) RETURNS void
@@ -83,6 +83,86 @@ RETURN rs_catalog.set_attributes(target, (
     INNER JOIN pg_attribute AS c ON c.attrelid = a.table_id AND c.attnum = a.column_number
     WHERE a.table_id = parent
 ));
+
+-- https://docs.aws.amazon.com/redshift/latest/dg/r_ALTER_TABLE.html, for these four
+CREATE OR REPLACE FUNCTION rs_catalog.set_distkey(target regclass, columns name[]) RETURNS void
+LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM rs_catalog.require_columns(target, columns);
+    UPDATE rs_catalog.column_attributes SET distkey = false WHERE table_id = target;
+    INSERT INTO rs_catalog.column_attributes
+    SELECT target, attnum, '', true, 0 FROM pg_attribute WHERE attrelid = target AND attname = ANY (columns)
+    ON CONFLICT (table_id, column_number) DO UPDATE SET distkey = true;
+END;
+$$;
+
+-- A column that becomes a sort key loses its compression
+CREATE OR REPLACE FUNCTION rs_catalog.set_sortkey(target regclass, columns name[]) RETURNS void
+LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM rs_catalog.require_columns(target, columns);
+    UPDATE rs_catalog.column_attributes SET sortkey = 0 WHERE table_id = target;
+    INSERT INTO rs_catalog.column_attributes
+    SELECT target, attnum, 'none', false, array_position(columns, attname)
+    FROM pg_attribute WHERE attrelid = target AND attname = ANY (columns)
+    ON CONFLICT (table_id, column_number) DO UPDATE SET sortkey = excluded.sortkey, encoding = excluded.encoding;
+END;
+$$;
+
+CREATE OR REPLACE FUNCTION rs_catalog.require_columns(target regclass, columns name[]) RETURNS void
+LANGUAGE plpgsql AS $$
+DECLARE
+    missing name;
+BEGIN
+    SELECT name INTO missing FROM unnest(columns) AS name
+    WHERE name NOT IN (SELECT attname FROM pg_attribute WHERE attrelid = target AND attnum > 0);
+    IF FOUND THEN
+        RAISE undefined_column USING MESSAGE = format('column "%s" named in a distribution or sort key does not exist', missing);
+    END IF;
+END;
+$$;
+
+CREATE OR REPLACE FUNCTION rs_catalog.require_no_key_dropped(target regclass) RETURNS void
+LANGUAGE plpgsql AS $$
+BEGIN
+    IF EXISTS (
+        SELECT FROM rs_catalog.column_attributes AS a
+        INNER JOIN pg_attribute AS c ON c.attrelid = a.table_id AND c.attnum = a.column_number
+        WHERE a.table_id = target AND c.attisdropped AND (a.distkey OR a.sortkey <> 0)
+    ) THEN
+        RAISE feature_not_supported USING MESSAGE = 'cannot drop a column that is a distribution or sort key';
+    END IF;
+END;
+$$;
+
+-- The limit in bytes is a constraint here, which tells a VARCHAR's column from others
+CREATE OR REPLACE FUNCTION rs_catalog.change_length(target regclass, changed name, limit_name text, limit_check text)
+RETURNS void LANGUAGE plpgsql AS $$
+DECLARE
+    number smallint := (SELECT attnum FROM pg_attribute WHERE attrelid = target AND attname = changed);
+    old_limit name := (
+        SELECT conname FROM pg_constraint
+        WHERE conrelid = target AND conkey = ARRAY[number] AND conname LIKE 'character varying(%'
+    );
+    why text := CASE
+        WHEN old_limit IS NULL THEN 'it is not a VARCHAR'
+        WHEN EXISTS (SELECT FROM pg_attrdef WHERE adrelid = target AND adnum = number) THEN 'it has a default value'
+        WHEN EXISTS (SELECT FROM rs_catalog.table_keys WHERE table_id = target AND changed::text = ANY (columns))
+            THEN 'it is part of a key'
+        WHEN EXISTS (
+            SELECT FROM rs_catalog.column_attributes
+            WHERE table_id = target AND column_number = number
+                AND encoding IN ('bytedict', 'runlength', 'text255', 'text32k')
+        ) THEN 'of its encoding'
+    END;
+BEGIN
+    IF why IS NOT NULL THEN
+        RAISE feature_not_supported USING MESSAGE = format('cannot alter the type of column "%s": %s', changed, why);
+    END IF;
+    EXECUTE format('ALTER TABLE %s DROP CONSTRAINT %I', target, old_limit);
+    EXECUTE format('ALTER TABLE %s ADD CONSTRAINT %I %s', target, limit_name, limit_check);
+END;
+$$;
 
 -- https://docs.aws.amazon.com/redshift/latest/dg/r_PG_TABLE_DEF.html; where no encoding is chosen, Redshift's choice
 -- (https://docs.aws.amazon.com/redshift/latest/dg/c_Compression_encodings.html)

@@ -86,11 +86,13 @@ class Translation:
     :param sql: the statement, in PostgreSQL's SQL
     :param then: statements to run after it, which the client does not see
     :param reads_journal: the statement reads ``local_statements`` or ``local_connections``
+    :param alone: what it does, if Redshift does not do that in a transaction block
     """
 
     sql: str
     then: tuple[str, ...] = ()
     reads_journal: bool = False
+    alone: str = ""
 
 
 class _Source(Redshift):
@@ -303,7 +305,8 @@ def _translate_tree(tree: exp.Expr) -> Translation:
     elif isinstance(tree, exp.Delete) and tree.args.get("tables"):  # DELETE t: FROM is optional in Redshift
         tree.set("this", tree.args["tables"][0])
         tree.set("tables", None)
-    return Translation(_generate(tree), then, journal)
+    alone = "ALTER TABLE ALTER COLUMN" if tree.find(exp.AlterColumn) else ""
+    return Translation(_generate(tree), then, journal, alone)
 
 
 def _rewritten(tree: exp.Expr) -> exp.Expr:

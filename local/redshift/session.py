@@ -106,6 +106,7 @@ class Session:
         self._statements: dict[bytes, _Statement] = {}
         self._portals: dict[bytes, _Statement] = {}
         self._skips = False
+        self._in_block = False
         self._running = ""
 
     async def run(self) -> None:
@@ -165,13 +166,15 @@ class Session:
 
     async def _sync(self) -> None:
         self._skips = False
-        await self._ask(wire.SYNC, _SHOW_ALL)
+        ready = await self._ask(wire.SYNC, _SHOW_ALL)
+        self._in_block = ready.body != b"I"
 
     async def _query(self, body: bytes) -> None:
         self._running = wire.decoded(wire.split(body, 1)[0])
         statements = dialect.split(self._running)
         if not statements:
             await self._client.hold(wire.EMPTY_QUERY)
+        self._in_block = self._in_block or len(statements) > 1
         for text in statements:
             self._running = text
             statement = _read_statement(text)
@@ -219,6 +222,8 @@ class Session:
     async def _execute(self, statement: _Statement, execute: Message, show: bytes) -> None:
         """Run a statement that PostgreSQL has bound, and note it in the journal."""
         self._running = statement.text
+        if statement.translation.alone and self._in_block:
+            raise SqlError(f"{statement.translation.alone} cannot run inside a transaction block", "25001")
         fault = self._faults.next_statement() if self._faults and statement.text else None
         if fault == "before":
             self._cut_off(fault)

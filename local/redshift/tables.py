@@ -306,16 +306,54 @@ def alter(tree: exp.Alter) -> tuple[str, ...]:
     :raises SqlError: when Redshift, or this, does not know the change
     """
     actions = tree.args["actions"]
+    if all(isinstance(action, exp.AlterSortKey | exp.AlterDistStyle) for action in actions):
+        return _alter_keys(tree)
     if len(actions) != 1:
         raise unsupported("ALTER TABLE with several actions", "Redshift adds one column a statement")
-    action = actions[0]
-    then: list[str] = []
-    if isinstance(action, exp.ColumnDef):
-        then = _attributes(tree.this, [action], None)
-        if list(_column(action)):
-            raise unsupported("a key in ALTER TABLE", "declare it in CREATE TABLE")
-        for check in _byte_limit(action):
-            action.append("constraints", check)
-    elif not isinstance(action, exp.AlterRename | exp.RenameColumn | exp.Drop):
-        raise refusal(f"ALTER TABLE … {words(type(action).__name__)}")
+    action, oid = actions[0], _oid(tree.this)
+    match action:
+        case exp.ColumnDef():
+            if action.find(exp.DistKeyProperty, exp.SortKeyProperty):
+                raise SqlError("a column that is added cannot be a distribution or sort key", "0A000")
+            then = _attributes(tree.this, [action], None)
+            if list(_column(action)):
+                raise unsupported("a key in ALTER TABLE", "declare it in CREATE TABLE")
+            for check in _byte_limit(action):
+                action.append("constraints", check)
+            return tuple(then)
+        case exp.AlterColumn():
+            return _alter_length(action, oid)
+        case exp.Drop():
+            return (f"SELECT rs_catalog.require_no_key_dropped({oid})",)
+        case exp.AlterRename() | exp.RenameColumn():
+            return ()
+    raise refusal(f"ALTER TABLE … {words(type(action).__name__)}")
+
+
+def _alter_length(action: exp.AlterColumn, oid: str) -> tuple[str, ...]:
+    """Return what follows a change of a VARCHAR's length: Redshift's conditions, and the limit in bytes."""
+    column = exp.ColumnDef(this=action.this, kind=sized_type(action.args["dtype"], in_column=True))
+    action.set("dtype", column.args["kind"])
+    for check in _byte_limit(column):
+        limit = _literal(check.name), _literal(check.expressions[0].sql(Postgres, identify=True))
+        return (f"SELECT rs_catalog.change_length({oid}, {_literal(column.name)}, {', '.join(limit)})",)
+    raise SqlError(f'ALTER COLUMN TYPE changes the length of a VARCHAR, not "{column.name}"', "0A000")
+
+
+def _alter_keys(tree: exp.Alter) -> tuple[str, ...]:
+    """Return the statements that store other distribution and sort keys, which changes nothing else here."""
+    then = []
+    for action in tree.args["actions"]:
+        how = action.this.name.upper() if isinstance(action.this, exp.Var) else ""
+        if isinstance(action, exp.AlterSortKey):
+            columns, name = [column.name for column in action.expressions], "sortkey"
+        else:
+            columns, name = [] if how else [action.this.name], "distkey"
+        if how != "AUTO":
+            names = ", ".join(map(_literal, columns))
+            then.append(f"SELECT rs_catalog.set_{name}({_oid(tree.this)}, ARRAY[{names}]::name[])")
+        elif name == "distkey":
+            raise unsupported("ALTER DISTSTYLE AUTO", "it depends on the table's size")
+    # What PostgreSQL runs: it locks the table as Redshift does, and changes nothing
+    tree.set("actions", [exp.Command(this="DISABLE ROW LEVEL SECURITY")])
     return tuple(then)

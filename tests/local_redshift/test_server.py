@@ -276,6 +276,44 @@ def test_a_length_is_in_bytes(pets: psycopg.Connection) -> None:
         pets.execute("CREATE TEMP TABLE copy (LIKE pets); INSERT INTO copy VALUES (2, 'éééééé')")
 
 
+def test_a_length_can_be_changed_outside_of_transactions_alone(pets: psycopg.Connection) -> None:
+    pets.execute("ALTER TABLE pets ALTER COLUMN name TYPE VARCHAR(12)")
+    pets.execute("INSERT INTO pets VALUES (2, 'éééééé')")
+    with pytest.raises(psycopg.Error, match=r"value too long for type character varying\(12\)"):
+        pets.execute("INSERT INTO pets VALUES (3, 'ééééééé')")
+    with pytest.raises(psycopg.Error, match=r"value too long for type character varying\(9\)"):
+        pets.execute("ALTER TABLE pets ALTER COLUMN name TYPE VARCHAR(9)")
+    for block in (
+        "BEGIN; ALTER TABLE pets ALTER COLUMN name TYPE VARCHAR(14)",
+        "SELECT 1; ALTER TABLE pets ALTER COLUMN name TYPE VARCHAR(14)",
+    ):
+        with pytest.raises(psycopg.Error, match="ALTER COLUMN cannot run inside a transaction block"):
+            pets.execute(block.encode())
+        pets.execute("ROLLBACK")
+    with pets.transaction(), pytest.raises(psycopg.Error, match="cannot run inside a transaction block"):
+        pets.execute("ALTER TABLE pets ALTER COLUMN name TYPE VARCHAR(14)")
+
+
+@pytest.mark.parametrize(
+    ("definition", "why"),
+    [
+        ("a VARCHAR(5) DEFAULT 'x'", "it has a default value"),
+        ("a VARCHAR(5) UNIQUE", "it is part of a key"),
+        ("a VARCHAR(5) ENCODE text255", "of its encoding"),
+        ("a CHAR(5)", "it is not a VARCHAR"),
+        ("a INT", "it is not a VARCHAR"),
+    ],
+)
+def test_a_length_of_any_other_column_cannot_be_changed(
+    warehouse: psycopg.Connection, definition: str, why: str
+) -> None:
+    warehouse.execute(f"CREATE TABLE made ({definition})".encode())
+    with pytest.raises(psycopg.Error, match=f'cannot alter the type of column "a": {why}'):
+        warehouse.execute("ALTER TABLE made ALTER COLUMN a TYPE VARCHAR(9)")
+    with pytest.raises(psycopg.Error, match="changes the length of a VARCHAR"):
+        warehouse.execute("ALTER TABLE made ALTER COLUMN a TYPE INT")
+
+
 def test_getdate_is_the_statements_time_and_sysdate_the_transactions(connect: Connect) -> None:
     connection = connect(autocommit=False)
     ((before,),) = rows(connection, "SELECT SYSDATE")
