@@ -8,11 +8,12 @@ Drops every table of the warehouse, with all its rows, and creates it again, emp
 from datetime import datetime
 
 from airflow.providers.common.sql.operators.sql import SQLExecuteQueryOperator
-from airflow.sdk import Param, dag, get_current_context, task
+from airflow.sdk import Param, chain, dag, get_current_context, task
 from airflow.sdk.exceptions import AirflowFailException
 
+from sparkify.operators import CreateTablesOperator
 from sparkify.state import WAREHOUSE, forget
-from sparkify.tables import SQL_FOLDER, TABLES
+from sparkify.tables import DDL, MIGRATIONS, SQL_FOLDER
 
 
 @dag(
@@ -43,16 +44,12 @@ def sparkify_create_tables():
             )
         forget(context)
 
-    recreate_tables = SQLExecuteQueryOperator(
-        task_id="recreate_tables",
-        conn_id="redshift",
-        sql=[
-            *(f"DROP TABLE IF EXISTS {table}" for table in TABLES),
-            *(f"ddl/{table}.sql" for table in TABLES),
-        ],
+    drop_tables = SQLExecuteQueryOperator(
+        task_id="drop_tables", conn_id="redshift", sql=[f"DROP TABLE IF EXISTS {table}" for table in DDL]
     )
+    create_tables = CreateTablesOperator(task_id="create_tables", ddl=DDL, migrations=MIGRATIONS)
 
-    confirm() >> recreate_tables
+    chain(confirm(), drop_tables, create_tables)
 
 
 sparkify_create_tables()

@@ -11,13 +11,13 @@ any time. Rows that could not be loaded are in `etl_rejected_rows`, the checks' 
 
 from datetime import datetime, timedelta
 
-from airflow.providers.common.sql.operators.sql import SQLExecuteQueryOperator
 from airflow.providers.standard.operators.python import ShortCircuitOperator
 from airflow.sdk import Param, chain, dag
 
 from sparkify.checks import Check, not_empty, not_null, references, unique
 from sparkify.new_files import anything_to_load
 from sparkify.operators import (
+    CreateTablesOperator,
     DataQualityOperator,
     LoadDimensionOperator,
     LoadFactOperator,
@@ -26,7 +26,7 @@ from sparkify.operators import (
 )
 from sparkify.retries import TransientErrorRetryPolicy
 from sparkify.state import WAREHOUSE
-from sparkify.tables import SQL_FOLDER, TABLES
+from sparkify.tables import DDL, MIGRATIONS, SQL_FOLDER
 
 PREFIXES = {
     "staging_events": "{{ var.value.sparkify_log_data }}",
@@ -182,9 +182,7 @@ def sparkify_etl():
         op_kwargs={"prefixes": PREFIXES, "conn_id": "redshift", "aws_conn_id": "aws_default"},
         inlets=[WAREHOUSE],
     )
-    create_tables = SQLExecuteQueryOperator(
-        task_id="create_tables", conn_id="redshift", sql=[f"ddl/{table}.sql" for table in TABLES]
-    )
+    create_tables = CreateTablesOperator(task_id="create_tables", ddl=DDL, migrations=MIGRATIONS)
     stage_events = StageToRedshiftOperator(
         task_id="stage_events",
         table="staging_events",

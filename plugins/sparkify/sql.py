@@ -128,6 +128,21 @@ def run_in_transaction(hook: "DbApiHook", transaction: Transaction[T]) -> T:
     :param transaction: its statements, one each, as Redshift takes only one per call
     :return: what the generator returns
     """
+    return _run(hook, transaction, autocommit=False)
+
+
+def run_one_by_one(hook: "DbApiHook", statements: Transaction[T]) -> T:
+    """
+    Run statements on one connection, each of which is a transaction of its own.
+
+    :param hook: the warehouse's hook
+    :param statements: the statements
+    :return: what the generator returns
+    """
+    return _run(hook, statements, autocommit=True)
+
+
+def _run(hook: "DbApiHook", transaction: Transaction[T], *, autocommit: bool) -> T:
     results: list[Result] = []
     returned: list[T] = []
     values: list[Any] = []  # run() gives the same parameters to every statement, so their values change here
@@ -146,7 +161,7 @@ def run_in_transaction(hook: "DbApiHook", transaction: Transaction[T]) -> T:
         columns = [column[0] for column in cursor.description or ()]
         results.append(Result(columns, list(cursor.fetchall()) if columns else [], cursor.rowcount))
 
-    hook.run(statements(), autocommit=False, parameters=values, handler=keep)
+    hook.run(statements(), autocommit=autocommit, parameters=values, handler=keep)
     return returned[0]
 
 

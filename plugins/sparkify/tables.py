@@ -11,5 +11,12 @@ SQL_FOLDER = next(filter(Path.is_dir, (folder / "include" / "sql" for folder in 
 
 STAGING = ("staging_events", "staging_songs")
 STAR = ("fact_songplays", "dim_users", "dim_songs", "dim_artists", "dim_time")
-BOOKKEEPING = ("etl_files", "etl_batches", "etl_rejected_rows", "etl_quality_results")
+BOOKKEEPING = ("etl_migrations", "etl_files", "etl_batches", "etl_rejected_rows", "etl_quality_results")
 TABLES = (*STAGING, *STAR, *BOOKKEEPING)
+
+#: The file of each table's definition, which is always that of its newest state.
+DDL = {table: f"ddl/{table}.sql" for table in TABLES}
+#: The files that bring older tables to that state, in the order of their numbers.
+MIGRATIONS = {
+    file.stem: f"migrations/{file.name}" for file in sorted((SQL_FOLDER / "migrations").glob("*.sql"))
+}

@@ -75,14 +75,23 @@ def test_every_template_renders(dagbag, dag_id, monkeypatch):
     dag.template_undefined = jinja2.StrictUndefined
     for task in dag.tasks:
         task.render_template_fields(context(ti=TASK_INSTANCE, var={"value": variables}))
-        for field in ("sql", "rejected_sql", "prefix", "iam_role"):
+        for field in ("sql", "rejected_sql", "ddl", "migrations", "prefix", "iam_role"):
             rendered = getattr(task, field, None)
             assert "{{" not in str(rendered)
+            assert ".sql'" not in str(rendered)
             assert not str(rendered).endswith(".sql")
 
 
 def test_recreating_drops_and_creates_every_table(dagbag):
     dag = dagbag.dags["sparkify_create_tables"]
     assert dag.schedule is None
-    assert dag.task_dict["confirm"].downstream_task_ids == {"recreate_tables"}
-    assert len(dag.task_dict["recreate_tables"].sql) == 2 * 11
+    assert {task_id: task.downstream_task_ids for task_id, task in dag.task_dict.items()} == {
+        "confirm": {"drop_tables"},
+        "drop_tables": {"create_tables"},
+        "create_tables": set(),
+    }
+    files = [file.stem for file in (REPOSITORY / "include" / "sql" / "ddl").glob("*.sql")]
+    dropped = [statement.split()[-1] for statement in dag.task_dict["drop_tables"].sql]
+    created = dag.task_dict["create_tables"].ddl
+    assert sorted(dropped) == sorted(created) == sorted(files)
+    assert created == dagbag.dags["sparkify_etl"].task_dict["create_tables"].ddl

@@ -78,3 +78,15 @@ def test_references_finds_the_orphans_only(users):
 def test_a_task_without_checks_is_refused():
     with pytest.raises(ValueError, match="nothing is checked"):
         check()
+
+
+def test_the_longest_row_is_shown_as_an_example(warehouse):
+    # Control characters, of which the real data has some, take four times their length as a row's text
+    text = "'" + "\x18" * 1024 + "'"
+    warehouse.run(
+        "INSERT INTO staging_events (artist, song, useragent, iteminsession, sessionid, ts)"
+        f" VALUES ({text}, {text}, {text}, 0, 0, '2018-11-01')"
+    )
+    longest = Check("staging_events: has no rows", "SELECT * FROM staging_events", severity="warn")
+    assert check(longest).execute(CONTEXT) == {longest.name: 1}
+    assert len(rows(warehouse, "SELECT example FROM etl_quality_results")[0][0]) > 3 * 4 * 1024

@@ -5,7 +5,7 @@ CREATE TABLE IF NOT EXISTS etl_quality_results (
     table_name VARCHAR(128) NOT NULL,
     severity VARCHAR(16) NOT NULL,
     failed_rows BIGINT NOT NULL,
-    example VARCHAR(4096),
+    example VARCHAR(65535),
     checked_at TIMESTAMP NOT NULL
 )
 DISTSTYLE EVEN

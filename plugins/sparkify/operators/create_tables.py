@@ -1,0 +1,156 @@
+"""Create tables, and bring older ones up to date."""
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from airflow.providers.common.sql.operators.sql import BaseSQLOperator
+from airflow.sdk.exceptions import AirflowFailException
+
+from sparkify.errors import explained, sqlstate
+from sparkify.sql import Transaction, run_in_transaction, run_one_by_one
+
+if TYPE_CHECKING:
+    from airflow.providers.common.sql.hooks.sql import DbApiHook
+    from airflow.sdk import Context
+
+RECORD = "etl_migrations"
+
+
+class CreateTablesOperator(BaseSQLOperator):
+    """
+    Create the tables that are missing, and bring those of an older release up to date by migrations.
+
+    Usually two SELECTs find that nothing is to do. If not, missing tables are created as they should be now.
+    Then each migration runs that is not in ``etl_migrations``. Its first statement is a SELECT that finds
+    what still is as it was before; only if it does, the others change that. So it does not matter whether a
+    table is new or old, recorded or not, nor where an earlier try was cut off.
+
+    A single change runs outside of transactions, where alone Redshift makes a column longer
+    (https://docs.aws.amazon.com/redshift/latest/dg/r_ALTER_TABLE.html); several are one transaction. They
+    have a connection of their own, beside the one that holds the lock of ``etl_migrations``, so none of them
+    may touch that table.
+
+    :param ddl: of each table, a ``CREATE TABLE IF NOT EXISTS``, or a ``.sql`` file (templated)
+    :param migrations: in order, by their names: a SELECT and what changes what it finds, each but the last
+        ended by a semicolon, or a ``.sql`` file (templated)
+    :param afterwards: statements, or ``.sql`` files, that run whenever a table was created or changed, in the
+        transaction without which that does not count, such as GRANTs (templated)
+    :param conn_id: the warehouse; its connection type picks the hook
+    """
+
+    template_fields: Sequence[str] = ("ddl", "migrations", "afterwards", *BaseSQLOperator.template_fields)
+    template_ext: Sequence[str] = (".sql",)
+
+    def __init__(
+        self,
+        *,
+        ddl: Mapping[str, str],
+        migrations: Mapping[str, str],
+        afterwards: Sequence[str] = (),
+        conn_id: str = "redshift",
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(conn_id=conn_id, **kwargs)
+        if RECORD not in ddl:
+            raise ValueError(f"{self.task_id}: without {RECORD}, no migration can be recorded")
+        self.ddl, self.migrations, self.afterwards = ddl, migrations, afterwards
+
+    def execute(self, context: "Context") -> dict[str, list[str]]:
+        """
+        Create and change what has to be.
+
+        :return: for XCom: the names of tables that were ``created``, and of migrations that were ``applied``
+        :raises AirflowFailException: if the tables belong to a newer release
+        """
+        hook = self.get_db_hook()
+        with explained("Creating tables", self.conn_id):
+            missing, pending = run_one_by_one(hook, self.look())
+            if RECORD in missing:
+                self._create_record(hook)
+            if missing:
+                run_in_transaction(hook, self.create(missing))
+                self.log.info("Created %s", ", ".join(missing))
+            applied = run_in_transaction(hook, self.migrate(hook, context["run_id"])) if pending else []
+        if not missing and not pending:
+            self.log.info("All %d tables and %d migrations are there", len(self.ddl), len(self.migrations))
+        return {"created": missing, "applied": applied}
+
+    def look(self) -> Transaction[tuple[list[str], list[str]]]:
+        """
+        Yield the statements that find out what is there.
+
+        Two, since Redshift does not run the functions of such views of its catalog over tables
+        (https://docs.aws.amazon.com/redshift/latest/dg/c_join_PG.html).
+
+        :return: the tables and the migrations that are not
+        """
+        found = yield "SELECT table_name FROM information_schema.tables WHERE table_schema = CURRENT_SCHEMA()"
+        there = {name for (name,) in found.rows}
+        recorded = (yield from self._recorded()) if RECORD in there else set()
+        return (
+            [table for table in self.ddl if table not in there],
+            [name for name in self.migrations if name not in recorded],
+        )
+
+    def _recorded(self) -> Transaction[set[str]]:
+        recorded = {name for (name,) in (yield f"SELECT migration FROM {RECORD}").rows}
+        unknown = sorted(recorded - set(self.migrations))
+        if unknown:
+            raise AirflowFailException(
+                f"The tables are of a newer release, whose migrations this one does not know: "
+                f"{', '.join(unknown)}. Deploy that release again; this one could overwrite what it has added"
+            )
+        return recorded
+
+    def _create_record(self, hook: "DbApiHook") -> None:
+        """Create the table whose lock makes runs wait for each other; two may do so at the same moment."""
+        try:
+            hook.run(self.ddl[RECORD], autocommit=True)
+        except Exception as error:
+            if sqlstate(error) is None or RECORD in run_one_by_one(hook, self.look())[0]:
+                raise
+
+    def create(self, missing: Sequence[str]) -> Transaction[None]:
+        """
+        Yield the statements of the transaction that creates tables.
+
+        :param missing: their names
+        """
+        yield f"LOCK {RECORD}"
+        for table in missing:
+            yield self.ddl[table]
+        yield from self._afterwards()
+
+    def migrate(self, hook: "DbApiHook", run_id: str) -> Transaction[list[str]]:
+        """
+        Yield the statements of the transaction that records migrations, which run on other connections.
+
+        Its lock, which comes first as in :func:`sparkify.batches.take_staging`, makes a second run wait.
+
+        :param hook: opens the other connections
+        :param run_id: the run
+        :return: the names of the migrations that found something to change
+        """
+        yield f"LOCK {RECORD}"
+        recorded = yield from self._recorded()
+        applied = []
+        pending = [name for name in self.migrations if name not in recorded]
+        for name in pending:
+            find, *changes = self._split(self.migrations[name])
+            if hook.get_first(find):
+                self.log.info("Applying %s", name)
+                hook.run(changes, autocommit=len(changes) == 1)
+                applied.append(name)
+            yield f"INSERT INTO {RECORD} VALUES (%s, %s, SYSDATE)", [name, run_id]
+        if pending:
+            yield from self._afterwards()
+        self.log.info("Recorded %s; %d of them had something to change", ", ".join(pending), len(applied))
+        return applied
+
+    def _afterwards(self) -> Transaction[None]:
+        for statements in self.afterwards:
+            for statement in self._split(statements):  # noqa: UP028 - a list cannot be sent results
+                yield statement
+
+    def _split(self, statements: str) -> list[str]:
+        return self.get_db_hook().split_sql_string(statements, strip_semicolon=True)
