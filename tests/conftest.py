@@ -60,9 +60,10 @@ def stack() -> Iterator[Settings]:
 
 @pytest.fixture(scope="session")
 def migrated(stack: Settings) -> Path:
-    """A copy of Airflow's folder as it is before the first run."""
+    """A copy of Airflow's folder as before the first run, without the settings, which name the folder."""
     airflow.migrate(stack.home / "log", os.environ)
-    return shutil.copytree(stack.airflow_home, stack.home / "airflow-migrated")
+    ignored = shutil.ignore_patterns("airflow.cfg")
+    return shutil.copytree(stack.airflow_home, stack.home / "airflow-migrated", ignore=ignored)
 
 
 @pytest.fixture(scope="module")
