@@ -1,10 +1,12 @@
 """Errors of the warehouse, whichever driver raises them: how to know one, and how to tell it to a person."""
 
 import logging
+import re
 import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from sparkify.advice import warehouse_advice
 from sparkify.files import SourceError
 
 log = logging.getLogger(__name__)
@@ -28,15 +30,12 @@ def explained(doing: str, conn_id: str | None) -> Iterator[None]:
     except Exception as error:
         if not is_database_error(error):
             raise
-        unreachable = sqlstate(error) is None
+        message = error_message(error)
+        advice = warehouse_advice(message)
+        if not advice and sqlstate(error) is None:
+            advice = "Is the warehouse running, and are the connection's host, port and user right?"
         log.error(
-            "%s failed on connection '%s': %s%s",
-            doing,
-            conn_id,
-            error_message(error),
-            ". Is the warehouse running, and are the connection's host, port and user right?"
-            if unreachable
-            else "",
+            "%s failed on connection '%s': %s%s", doing, conn_id, message, f". {advice}" if advice else ""
         )
         raise
 
@@ -64,7 +63,11 @@ def error_message(error: Exception) -> str:
     :param error: an error of psycopg2, or of redshift_connector, which raises the server's fields as a dict
     """
     if error.args and isinstance(error.args[0], dict):
-        fields = error.args[0]
+        fields = dict(error.args[0])
+        # Redshift's details repeat the message, among numbers of its source code, and add one line of use.
+        context = re.search(r"^\s*context:\s*(.+?)\s*$", str(fields.get("D", "")), re.MULTILINE)
+        if context:
+            fields["D"] = context[1]
         return ". ".join(str(fields[name]) for name in ("M", "D", "H") if fields.get(name))
     return ": ".join(str(arg).strip() for arg in error.args)
 

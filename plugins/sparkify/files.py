@@ -9,14 +9,10 @@ from typing import TYPE_CHECKING
 
 from botocore.exceptions import BotoCoreError, ClientError
 
+from sparkify.advice import aws_advice
+
 if TYPE_CHECKING:
     from airflow.providers.amazon.aws.hooks.s3 import S3Hook
-
-_ADVICE = {
-    "NoSuchBucket": "there is no such bucket",
-    "AccessDenied": "the AWS connection may not list it: grant s3:ListBucket and s3:GetObject",
-    "InvalidAccessKeyId": "the AWS connection's access key is not known",
-}
 
 
 class SourceError(Exception):
@@ -85,13 +81,9 @@ def list_prefix(s3: "S3Hook", prefix: str, suffix: str = ".json") -> Listing:
     bucket, key_prefix = split_url(prefix)
     try:
         found = list(s3.iter_file_metadata(key_prefix, bucket_name=bucket))
-    except ClientError as error:
-        code = error.response["Error"]["Code"]
-        raise SourceError(f"Cannot list {prefix}: {_ADVICE.get(code, error)}") from error
-    except BotoCoreError as error:
-        raise SourceError(
-            f"Cannot list {prefix}: {error}. Is the AWS connection's endpoint right?"
-        ) from error
+    except (BotoCoreError, ClientError) as error:
+        resource = f"arn:aws:s3:::{bucket} with the prefix {key_prefix}"
+        raise SourceError(f"Cannot list {prefix}: {aws_advice(error, 's3:ListBucket', resource)}") from error
     if not found:
         raise SourceError(f"Nothing lies below {prefix}: is the prefix right, and has the source delivered?")
     objects = [

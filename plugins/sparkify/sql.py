@@ -47,6 +47,35 @@ def literal(text: str) -> str:
     return f"'{text}'"
 
 
+def role(arn: str) -> str:
+    """
+    Return what follows IAM_ROLE.
+
+    :param arn: ARN of an IAM role, or ``default``
+    :raises ValueError: if it is anything else
+    """
+    if arn != "default" and not _ROLE_ARN.fullmatch(arn):
+        raise ValueError(
+            f"{arn!r} is not the ARN of an IAM role, such as arn:aws:iam::123456789012:role/name:"
+            " set the Airflow variable sparkify_iam_role"
+        )
+    return arn if arn == "default" else literal(arn)
+
+
+def aws_region(name: str) -> str:
+    """
+    Return what follows REGION.
+
+    :param name: an AWS region
+    :raises ValueError: if it is anything else
+    """
+    if not _REGION.fullmatch(name):
+        raise ValueError(
+            f"{name!r} is not an AWS region, such as us-west-2: set the Airflow variable sparkify_s3_region"
+        )
+    return literal(name)
+
+
 def utc(text: str) -> datetime:
     """
     Return a moment as the warehouse keeps it: UTC, without zone.
@@ -75,24 +104,14 @@ def copy_json(
     :raises ValueError: if one of them is not of the form that may stand in the statement
     """
     split_url(source)
-    if iam_role != "default" and not _ROLE_ARN.fullmatch(iam_role):
-        raise ValueError(
-            f"{iam_role!r} is not the ARN of an IAM role, such as arn:aws:iam::123456789012:role/name:"
-            " set the Airflow variable sparkify_iam_role"
-        )
-    if not _REGION.fullmatch(region):
-        raise ValueError(
-            f"{region!r} is not an AWS region, such as us-west-2: set the variable sparkify_s3_region"
-        )
     if json not in ("auto", "auto ignorecase"):
         split_url(json)
-    role = iam_role if iam_role == "default" else literal(iam_role)
     return "\n".join(
         [
             f"COPY {identifier(table)}",
             f"FROM {literal(source)}",
-            f"IAM_ROLE {role}",
-            f"REGION {literal(region)}",
+            f"IAM_ROLE {role(iam_role)}",
+            f"REGION {aws_region(region)}",
             f"FORMAT AS JSON {literal(json)}",
             *options,
         ]

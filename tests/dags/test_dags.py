@@ -9,7 +9,10 @@ from airflow.dag_processing.dagbag import DagBag
 from tests.conftest import REPOSITORY, context
 
 TASK_INSTANCE = SimpleNamespace(
-    xcom_pull=lambda task_ids: {"within": "1 = 1", "rejected": 0, "manifest": None}
+    xcom_pull=lambda task_ids: {
+        **{"within": "1 = 1", "rejected": 0, "manifest": None},
+        **{"smallest": "s3://in/log_data/a.json", "url": "s3://work/line.json"},
+    }
 )
 
 
@@ -18,9 +21,9 @@ def dagbag():
     return DagBag(dag_folder=str(REPOSITORY / "dags"))
 
 
-def test_both_dags_import_without_errors(dagbag):
+def test_all_dags_import_without_errors(dagbag):
     assert dagbag.import_errors == {}
-    assert set(dagbag.dags) == {"sparkify_etl", "sparkify_create_tables"}
+    assert set(dagbag.dags) == {"sparkify_etl", "sparkify_create_tables", "sparkify_check_setup"}
 
 
 def test_parsing_opens_no_connection_and_no_database(monkeypatch):
@@ -62,7 +65,7 @@ def test_bad_data_is_not_retried(dagbag):
     assert [task.retry_on_failure for task in checks] == [False, False]
 
 
-@pytest.mark.parametrize("dag_id", ["sparkify_etl", "sparkify_create_tables"])
+@pytest.mark.parametrize("dag_id", ["sparkify_etl", "sparkify_create_tables", "sparkify_check_setup"])
 def test_every_template_renders(dagbag, dag_id, monkeypatch):
     dag = dagbag.dags[dag_id]
     variables = {
@@ -74,12 +77,33 @@ def test_every_template_renders(dagbag, dag_id, monkeypatch):
     }
     dag.template_undefined = jinja2.StrictUndefined
     for task in dag.tasks:
-        task.render_template_fields(context(ti=TASK_INSTANCE, var={"value": variables}))
-        for field in ("sql", "rejected_sql", "ddl", "migrations", "prefix", "iam_role"):
+        task.render_template_fields(context(dag=dag, ti=TASK_INSTANCE, var={"value": variables}))
+        for field in ("sql", "rejected_sql", "ddl", "migrations", "prefix", "iam_role", "op_kwargs"):
             rendered = getattr(task, field, None)
             assert "{{" not in str(rendered)
             assert ".sql'" not in str(rendered)
             assert not str(rendered).endswith(".sql")
+
+
+def test_each_step_of_the_setup_check_waits_for_what_it_needs_alone(dagbag):
+    tasks = dagbag.dags["sparkify_check_setup"].task_dict
+    upstream = {task_id: task.upstream_task_ids for task_id, task in tasks.items()}
+    assert upstream == {
+        **{task_id: set() for task_id in ("check_settings", "show_versions", "identify_to_aws")},
+        **{task_id: set() for task_id in ("list_log_data", "list_song_data", "write_file")},
+        "reach_warehouse": set(),
+        "log_in": {"reach_warehouse"},
+        "copy_log_data": {"list_log_data", "log_in"},
+        "copy_song_data": {"list_song_data", "log_in"},
+        "copy_file": {"write_file", "log_in"},
+        "delete_file": {"copy_file"},
+        "compare_tables": {"log_in"},
+        "summarize": set(tasks) - {"summarize"},
+    }
+    assert {task_id for task_id, task in tasks.items() if task.trigger_rule == "all_done"} == {
+        "delete_file",
+        "summarize",
+    }
 
 
 def test_recreating_drops_and_creates_every_table(dagbag):

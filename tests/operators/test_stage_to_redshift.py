@@ -179,7 +179,7 @@ def test_an_unreachable_warehouse_is_named_in_one_line(s3, bucket, monkeypatch, 
     with pytest.raises(Exception, match="refused"):
         stage_songs(conn_id="nowhere").execute(context())
     assert "Staging staging_songs failed on connection 'nowhere'" in logged()
-    assert "Is the warehouse running" in logged()
+    assert "Nothing listens there: is the warehouse available" in logged()
     assert "secret" not in logged()
 
 

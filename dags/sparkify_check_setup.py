@@ -1,0 +1,125 @@
+"""
+# Sparkify: check the setup
+
+Tries everything that a run of `sparkify_etl` needs, one thing in each task, and changes nothing. The log of a
+failed task ends with what to change; `summarize` tells it all. Trigger it before the first run, and when AWS
+refuses something.
+"""
+
+from datetime import datetime, timedelta
+
+from airflow.providers.standard.operators.python import PythonOperator
+from airflow.sdk import chain, dag
+
+from sparkify import setup_check
+from sparkify.setup_check import step
+from sparkify.tables import SQL_FOLDER
+
+SETTINGS = {
+    "log_data": "{{ var.value.get('sparkify_log_data', '') }}",
+    "song_data": "{{ var.value.get('sparkify_song_data', '') }}",
+    "work_prefix": "{{ var.value.get('sparkify_work_prefix', '') }}",
+    "iam_role": "{{ var.value.get('sparkify_iam_role', '') }}",
+    "s3_region": "{{ var.value.get('sparkify_s3_region', '') }}",
+    "max_rejected_rows": "{{ var.value.get('sparkify_max_rejected_rows', 100) }}",
+}
+S3 = {"region": SETTINGS["s3_region"], "aws_conn_id": "aws_default"}
+COPY = {"conn_id": "redshift", "iam_role": SETTINGS["iam_role"], "region": SETTINGS["s3_region"]}
+
+
+@dag(
+    schedule=None,
+    start_date=datetime(2018, 11, 1),
+    catchup=False,
+    max_active_runs=1,
+    default_args={"owner": "data-eng", "retries": 0, "execution_timeout": timedelta(minutes=10)},
+    doc_md=__doc__,
+    tags=["sparkify"],
+)
+def sparkify_check_setup():
+    check_settings = PythonOperator(
+        task_id="check_settings",
+        python_callable=step(setup_check.check_settings),
+        op_kwargs={"settings": SETTINGS},
+    )
+    show_versions = PythonOperator(task_id="show_versions", python_callable=step(setup_check.show_versions))
+    identify_to_aws = PythonOperator(
+        task_id="identify_to_aws",
+        python_callable=step(setup_check.identify_to_aws),
+        op_kwargs={"aws_conn_id": "aws_default"},
+    )
+    list_inputs = [
+        PythonOperator(
+            task_id=f"list_{name}",
+            python_callable=step(setup_check.list_input),
+            op_kwargs={"variable": f"sparkify_{name}", "prefix": SETTINGS[name], **S3},
+        )
+        for name in ("log_data", "song_data")
+    ]
+    write_file = PythonOperator(
+        task_id="write_file",
+        python_callable=step(setup_check.write_file),
+        op_kwargs={
+            "work_prefix": SETTINGS["work_prefix"],
+            "dag_id": "{{ dag.dag_id }}",
+            "line": "{{ run_id }}",
+            **S3,
+        },
+    )
+    reach_warehouse = PythonOperator(
+        task_id="reach_warehouse",
+        python_callable=step(setup_check.reach_warehouse),
+        op_kwargs={"conn_id": "redshift"},
+    )
+    log_in = PythonOperator(
+        task_id="log_in", python_callable=step(setup_check.log_in), op_kwargs={"conn_id": "redshift"}
+    )
+    copy_inputs = [
+        PythonOperator(
+            task_id=f"copy_{name}",
+            python_callable=step(setup_check.copy_input),
+            op_kwargs={"url": f"{{{{ ti.xcom_pull(task_ids='list_{name}')['smallest'] }}}}", **COPY},
+        )
+        for name in ("log_data", "song_data")
+    ]
+    copy_file = PythonOperator(
+        task_id="copy_file",
+        python_callable=step(setup_check.copy_file),
+        op_kwargs={
+            "url": "{{ ti.xcom_pull(task_ids='write_file')['url'] }}",
+            "line": "{{ run_id }}",
+            **COPY,
+        },
+    )
+    delete_file = PythonOperator(
+        task_id="delete_file",
+        python_callable=step(setup_check.delete_file),
+        op_kwargs={
+            "url": "{{ (ti.xcom_pull(task_ids='write_file') or {}).get('url', '') }}",
+            "aws_conn_id": "aws_default",
+        },
+        trigger_rule="all_done",
+    )
+    compare_tables = PythonOperator(
+        task_id="compare_tables",
+        python_callable=step(setup_check.compare_tables),
+        op_kwargs={"conn_id": "redshift", "folder": str(SQL_FOLDER / "ddl")},
+    )
+    steps = [
+        *(check_settings, show_versions, identify_to_aws, *list_inputs, write_file, reach_warehouse, log_in),
+        *(*copy_inputs, copy_file, delete_file, compare_tables),
+    ]
+    summarize = PythonOperator(
+        task_id="summarize",
+        python_callable=setup_check.summarize,
+        op_kwargs={"steps": [each.task_id for each in steps]},
+        trigger_rule="all_done",
+    )
+
+    chain(reach_warehouse, log_in, [*copy_inputs, copy_file, compare_tables])
+    chain(list_inputs, copy_inputs)
+    chain(write_file, copy_file, delete_file)
+    steps >> summarize
+
+
+sparkify_check_setup()

@@ -1,0 +1,170 @@
+"""What to change, in AWS's terms, when AWS or the warehouse refuses something."""
+
+import re
+
+from botocore.exceptions import (
+    BotoCoreError,
+    ClientError,
+    CredentialRetrievalError,
+    NoCredentialsError,
+    NoRegionError,
+    PartialCredentialsError,
+)
+
+_KEY = "the AWS connection's access key"
+# https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html and, of all services,
+# https://docs.aws.amazon.com/STS/latest/APIReference/CommonErrors.html
+_BY_CODE = {
+    ("AccessDenied", "AccessDeniedException", "AllAccessDisabled", "403"): (
+        "grant {action} on {resource} to the identity of the AWS connection, and if the bucket is another"
+        " account's or denies it, in the bucket's policy, too"
+    ),
+    ("NoSuchBucket", "404"): "there is no such bucket: correct the name, or create it",
+    ("NoSuchKey",): "there is no such object",
+    ("InvalidAccessKeyId", "InvalidClientTokenId", "UnrecognizedClientException"): (
+        f"{_KEY} is not known: correct it, or leave it out where Airflow runs with a role of its own"
+    ),
+    ("SignatureDoesNotMatch", "InvalidSignatureException"): f"{_KEY} and its secret do not go together",
+    ("ExpiredToken", "ExpiredTokenException", "InvalidToken", "TokenRefreshRequired"): (
+        "the AWS connection's temporary credentials (aws_session_token) are over: renew them, or leave them"
+        " out where Airflow runs with a role of its own"
+    ),
+    ("RequestTimeTooSkewed",): "set the clock of the machine that Airflow runs on",
+    (
+        "PermanentRedirect",
+        "301",
+        "AuthorizationHeaderMalformed",
+        "IllegalLocationConstraintException",
+        "IncorrectEndpoint",
+    ): "the bucket is in another region: set region_name of the AWS connection, and the Airflow variable"
+    " sparkify_s3_region",
+    ("ClusterNotFound", "ClusterNotFoundFault"): (
+        "set cluster_identifier in the redshift connection's extra, and the cluster's region as region_name"
+        " of the AWS connection"
+    ),
+    ("ResourceNotFoundException",): (
+        "set serverless_work_group in the redshift connection's extra, and the workgroup's region as"
+        " region_name of the AWS connection"
+    ),
+}
+_BY_ANY_CODE = {code: advice for codes, advice in _BY_CODE.items() for code in codes}
+
+_ROLE = "the IAM role of the Airflow variable sparkify_iam_role"
+_ATTACH = (
+    "Attach {0} to the cluster, or to the namespace of the Serverless workgroup, and let its trust policy"
+    " allow sts:AssumeRole to redshift.amazonaws.com, on Serverless also to redshift-serverless.amazonaws.com"
+    " (a condition on aws:SourceArn must name this warehouse); or correct the variable sparkify_iam_role"
+)
+# What Redshift, or its driver, says; the first that is found counts. {0} is the first group.
+_BY_MESSAGE = (
+    (r"is not authorized to assume IAM Role\s+(\S+)", _ATTACH),
+    (r"Not authorized to get credentials of role\s+(\S+)", _ATTACH),
+    (
+        r"Access ?Denied.*Listing bucket=(\S+) prefix=(\S*)",
+        f"Grant s3:ListBucket on arn:aws:s3:::{{0}} with the prefix {{1}} to {_ROLE}",
+    ),
+    (
+        r"Access ?Denied.*S3 key being read : s3://(\S+)",
+        f"Grant s3:GetObject on arn:aws:s3:::{{0}} to {_ROLE}",
+    ),
+    (
+        r"Access ?Denied|requires full path of an S3 object",
+        "Grant s3:ListBucket on the bucket and s3:GetObject on its objects (kms:Decrypt on its key, if it has"
+        f" one) to {_ROLE}",
+    ),
+    (r"NoSuchBucket", "There is no such bucket: correct the Airflow variable that names it"),
+    (r"NoSuchKey", "The object has been deleted since it was listed: run the task again"),
+    (
+        r"PermanentRedirect|AuthorizationHeaderMalformed|specified endpoint|different region|Status 301",
+        "Set the Airflow variable sparkify_s3_region to the region of the bucket",
+    ),
+    (
+        r'password authentication failed for user "(IAMA?:[^"]+)"',
+        "The database user of {0} must exist: create it, or correct db_user and login of the connection",
+    ),
+    (
+        r"password authentication failed",
+        "Correct login and password of the connection, or reset them by ALTER USER … PASSWORD",
+    ),
+    (r'database "([^"]+)" does not exist', 'Correct "schema" of the connection, which names the database'),
+    (
+        r"permission denied for schema (\S+)",
+        "GRANT USAGE, CREATE ON SCHEMA {0} to the connection's user, or to a role of that user",
+    ),
+    (
+        r"permission denied (?:for database|to create temporary tables in database) (\S+)",
+        "GRANT TEMP ON DATABASE {0} to the connection's user, or to a role of that user",
+    ),
+    (
+        r"permission denied for (?:relation|table) (\S+)",
+        "GRANT SELECT, INSERT, UPDATE, DELETE ON {0} to the connection's user, or let that user own it",
+    ),
+    (
+        r"Hostname mismatch|IP address mismatch|doesn't match",
+        "The server's certificate is for another host: set the connection's host to the endpoint that the"
+        ' console shows, or, for another name of the warehouse, "sslmode": "verify-ca" in its extra',
+    ),
+    (
+        r"certificate verify failed",
+        "The server's certificate is not signed by an authority of Amazon's: is the connection's host right,"
+        " and is nothing in between that decrypts what passes?",
+    ),
+    (
+        r"SSL must be enabled|SSL off|Server refuses SSL",
+        'The warehouse takes no login without TLS: leave "ssl" out of the connection\'s extra',
+    ),
+    (r"(cluster_identifier|db_user|serverless_work_group) ", "Set {0} in the connection's extra"),
+    (
+        r"Connection refused",
+        "Nothing listens there: is the warehouse available and not paused, and the connection's port right?",
+    ),
+    (
+        r"timed? out|time out|unreachable",
+        "Let the security group of the warehouse admit the port from where Airflow runs (its subnet or"
+        " security group), see that a route leads there, and that the warehouse is available and not paused",
+    ),
+    (
+        r"not known|name resolution|nodename",
+        "Correct the connection's host; the name of a private warehouse is known in its VPC alone",
+    ),
+)
+
+
+def aws_advice(error: ClientError | BotoCoreError, action: str, resource: str) -> str:
+    """
+    Return what AWS said, and what to change.
+
+    :param error: what boto3 raised
+    :param action: the IAM action that was refused, such as ``s3:ListBucket``
+    :param resource: what it was to be done on, as an ARN
+    """
+    if isinstance(error, ClientError):
+        code = error.response["Error"]["Code"]
+        said = error.response["Error"].get("Message", code).rstrip(".")
+        # AWS may name another action than the caller's, such as kms:Decrypt of the bucket's key.
+        named = re.search(r'perform: (\S+)(?: on resource: "?([^\s"]+))?', said)
+        if named:
+            action, resource = named[1], named[2] or resource
+        advice = _BY_ANY_CODE.get(code, "").format(action=action, resource=resource)
+        return ": ".join(filter(None, [f"{said} ({code})", advice]))
+    if isinstance(error, NoCredentialsError | PartialCredentialsError | CredentialRetrievalError):
+        return f"{error}: give the machine, task or pod of Airflow a role, or the AWS connection a key"
+    if isinstance(error, NoRegionError):
+        return f"{error}: set region_name of the AWS connection"
+    return (
+        f"{error}: is AWS reached from here (a NAT gateway, or a VPC endpoint of this service), and are the"
+        " AWS connection's region_name and endpoint_url right?"
+    )
+
+
+def warehouse_advice(message: str) -> str | None:
+    """
+    Return what to change, if that is known.
+
+    :param message: what the warehouse or its driver said
+    """
+    for pattern, advice in _BY_MESSAGE:
+        found = re.search(pattern, message, re.IGNORECASE | re.DOTALL)
+        if found:
+            return advice.format(*(group.rstrip(".,:") for group in found.groups()))
+    return None

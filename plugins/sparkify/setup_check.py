@@ -1,0 +1,446 @@
+"""
+The steps of ``sparkify_check_setup``: each uses one thing that a run needs, and says what to change if it
+fails. None asks for a permission that a run does not need.
+"""
+
+import functools
+import json
+import logging
+import re
+import socket
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple, ParamSpec
+
+from airflow.providers.amazon.aws.hooks.s3 import S3Hook
+from airflow.providers.amazon.aws.hooks.sts import StsHook
+from airflow.sdk import BaseHook, get_current_context
+from botocore.exceptions import BotoCoreError, ClientError
+
+from sparkify.advice import aws_advice, warehouse_advice
+from sparkify.errors import error_message, is_database_error
+from sparkify.files import SourceError, list_prefix, split_url
+from sparkify.sql import Transaction, aws_region, copy_json, literal, role, run_in_transaction
+from sparkify.tables import TABLES
+
+if TYPE_CHECKING:
+    from airflow.sdk.types import RuntimeTaskInstanceProtocol
+
+log = logging.getLogger(__name__)
+
+P = ParamSpec("P")
+#: What a step found: ``found`` is for people, anything else for later steps.
+Found = dict[str, str]
+
+PROBLEM = "problem"  # the XCom that tells the summary why a step failed
+CONNECT_SECONDS = 10
+PACKAGES = (
+    *("apache-airflow", "apache-airflow-providers-amazon", "apache-airflow-providers-common-sql"),
+    *("apache-airflow-providers-standard", "redshift-connector", "boto3"),
+)
+
+
+class SetupError(Exception):
+    """Something of the setup is not as a run needs it."""
+
+
+def step(check: Callable[P, Found]) -> Callable[P, Found]:
+    """
+    Make a task of a check: log what it found or why it failed, and leave that to the summary, too.
+
+    :param check: returns what it found; SetupError, SourceError and ValueError are what a person can mend
+    """
+
+    @functools.wraps(check)
+    def run(*args: P.args, **kwargs: P.kwargs) -> Found:
+        try:
+            found = check(*args, **kwargs)
+        except (SetupError, SourceError, ValueError) as problem:
+            log.error("%s", problem)
+            get_current_context()["ti"].xcom_push(PROBLEM, str(problem))
+            raise
+        log.info("%s", found["found"])
+        return found
+
+    return run
+
+
+def check_settings(settings: Mapping[str, str]) -> Found:
+    """
+    Check that every Airflow variable is set and of the right form.
+
+    :param settings: the variables' values, by their names without ``sparkify_``; empty where one is not set
+    :raises SetupError: names all that are not
+    """
+    forms: dict[str, Callable[[str], Any]] = {
+        "log_data": split_url,
+        "song_data": split_url,
+        "work_prefix": split_url,
+        "iam_role": role,
+        "s3_region": aws_region,
+        "max_rejected_rows": _count_of_rows,
+    }
+    problems = []
+    for name, form in forms.items():
+        try:
+            form(_required(f"sparkify_{name}", settings[name]))
+        except (SetupError, ValueError) as problem:
+            problems.append(f"sparkify_{name}: {problem}")
+    for name in ("log_data", "song_data"):
+        if settings[name] and settings["work_prefix"].startswith(settings[name]):
+            problems.append(f"sparkify_work_prefix lies below sparkify_{name}, where it would be loaded")
+    if problems:
+        raise SetupError("; ".join(problems))
+    return {"found": ", ".join(f"{name} {settings[name]}" for name in forms)}
+
+
+def show_versions() -> Found:
+    """Return the versions of what runs here."""
+    python = ".".join(map(str, sys.version_info[:3]))
+    return {"found": ", ".join([f"Python {python}", *(f"{name} {version(name)}" for name in PACKAGES)])}
+
+
+def identify_to_aws(aws_conn_id: str) -> Found:
+    """
+    Return who asks AWS, which needs no permission (a run does not ask this).
+
+    :param aws_conn_id: the AWS connection
+    :raises SetupError: if AWS does not know it
+    """
+    with _asking_aws("sts:GetCallerIdentity", "*"):
+        hook = StsHook(aws_conn_id=aws_conn_id)
+        identity = hook.get_conn().get_caller_identity()
+        return {"found": f"{identity['Arn']} in {hook.region_name}"}
+
+
+def list_input(variable: str, prefix: str, region: str, aws_conn_id: str) -> Found:
+    """
+    List the files of an input, and read a byte of the smallest.
+
+    :param variable: the Airflow variable that holds the prefix
+    :param prefix: ``s3://bucket/prefix``
+    :param region: the region that COPY will be told
+    :param aws_conn_id: the AWS connection
+    :raises SourceError: if it may not be listed, or there is nothing
+    :raises SetupError: if the files may not be read, none is JSON, or the bucket is in another region
+    """
+    s3 = S3Hook(aws_conn_id=aws_conn_id)
+    listing = list_prefix(s3, _required(variable, prefix))
+    if not listing.objects:
+        raise SetupError(
+            f"{variable}: none of the {listing.passed_over} objects below {prefix} is a .json file"
+        )
+    bucket, key_prefix = split_url(prefix)
+    smallest = min(listing.objects, key=lambda item: item.size)
+    with _asking_aws("s3:GetObject", f"arn:aws:s3:::{bucket}/{key_prefix}*"):
+        s3.get_conn().get_object(Bucket=bucket, Key=smallest.key, Range="bytes=0-0")["Body"].read()
+    _check_region(s3, bucket, region)
+    size = sum(item.size for item in listing.objects)
+    return {
+        "found": f"{len(listing.objects):,} files, {size:,} bytes below {prefix}",
+        "smallest": smallest.url,
+    }
+
+
+def write_file(work_prefix: str, dag_id: str, line: str, region: str, aws_conn_id: str) -> Found:
+    """
+    Write a file of one line of JSON below the work prefix, for COPY to read.
+
+    :param work_prefix: ``s3://bucket/prefix/``
+    :param dag_id: names the folder
+    :param line: what to write; its own file, if two runs are at it
+    :param region: the region that COPY will be told
+    :param aws_conn_id: the AWS connection
+    :raises SetupError: if that is refused, or the bucket is in another region
+    """
+    folder = f"{_required('sparkify_work_prefix', work_prefix).rstrip('/')}/{dag_id}"
+    bucket, key = split_url(f"{folder}/{re.sub('[^A-Za-z0-9_.-]', '-', line)}.json")
+    s3 = S3Hook(aws_conn_id=aws_conn_id)
+    text = json.dumps({"setup_check": line})
+    with _asking_aws(
+        "s3:PutObject", f"arn:aws:s3:::{split_url(work_prefix)[0]}/{split_url(work_prefix)[1]}*"
+    ):
+        s3.get_conn().put_object(Bucket=bucket, Key=key, Body=text.encode())
+    _check_region(s3, bucket, region)
+    return {"found": f"wrote s3://{bucket}/{key}", "url": f"s3://{bucket}/{key}"}
+
+
+def delete_file(url: str, aws_conn_id: str) -> Found:
+    """
+    Delete the file that was written. Where that is not allowed it stays, for no run needs to delete anything.
+
+    :param url: ``s3://…`` of the file, empty if there is none
+    :param aws_conn_id: the AWS connection
+    """
+    if not url:
+        return {"found": "nothing was written"}
+    bucket, key = split_url(url)
+    try:
+        S3Hook(aws_conn_id=aws_conn_id).get_conn().delete_object(Bucket=bucket, Key=key)
+    except ClientError as error:
+        return {"found": f"{url} stays: {error.response['Error']['Code']}, and no run needs s3:DeleteObject"}
+    return {"found": f"deleted {url}"}
+
+
+def reach_warehouse(conn_id: str) -> Found:
+    """
+    Open a TCP connection to the warehouse, before the driver would try it for minutes.
+
+    :param conn_id: the warehouse's connection
+    :raises SetupError: if there is no such connection, or nothing answers
+    """
+    try:
+        connection = BaseHook.get_connection(conn_id)
+    except Exception as error:  # whose class differs between Airflow's versions
+        raise SetupError(
+            f"There is no connection {conn_id} ({error}): create it as .env.example shows"
+        ) from error
+    host, port = connection.host, connection.port or 5439
+    if not host:
+        return {"found": "the connection names no host: the driver asks AWS for it"}
+    try:
+        with socket.create_connection((host, port), timeout=CONNECT_SECONDS):
+            return {"found": f"{host}:{port} answers"}
+    except OSError as error:
+        raise SetupError(f"{host}:{port}: {error}. {warehouse_advice(str(error)) or ''}") from error
+
+
+def log_in(conn_id: str) -> Found:
+    """
+    Log in to the warehouse.
+
+    :param conn_id: the warehouse's connection
+    :raises SetupError: if that is refused, or the user sees no schema
+    """
+    with _asking_the_warehouse(conn_id):
+        hook: Any = BaseHook.get_hook(conn_id)
+        with closing(hook.get_conn()) as connection, closing(connection.cursor()) as cursor:
+            tls = getattr(getattr(connection, "_usock", None), "version", lambda: None)()
+            cursor.execute("SELECT CURRENT_USER, CURRENT_DATABASE(), CURRENT_SCHEMA(), VERSION()")
+            user, database, schema, server = cursor.fetchone()
+    if not schema:
+        raise SetupError(
+            f"User {user} sees no schema: GRANT USAGE, CREATE ON SCHEMA public TO {user}, or let the user's"
+            " search_path begin with the schema of the tables"
+        )
+    mode = hook.get_connection(conn_id).extra_dejson.get("sslmode", "the driver's own sslmode")
+    return {
+        "found": f"user {user}, database {database}, schema {schema},"
+        f" {f'{tls} ({mode})' if tls else 'NOT ENCRYPTED'}, {server.rpartition(', ')[2]}"
+    }
+
+
+def copy_input(conn_id: str, url: str, iam_role: str, region: str) -> Found:
+    """
+    Let COPY read an input file, and load nothing.
+
+    :param conn_id: the warehouse's connection
+    :param url: ``s3://…`` of the file
+    :param iam_role: the role that COPY reads it with
+    :param region: the region that COPY is told
+    :raises SetupError: if the role may not be assumed, or may not read it
+    """
+    _copy(conn_id, url, iam_role, region, ["NOLOAD", "MAXERROR 100000"])
+    return {"found": f"the role reads {url}"}
+
+
+def copy_file(conn_id: str, url: str, line: str, iam_role: str, region: str) -> Found:
+    """
+    Load the file that was written into a temporary table, and compare.
+
+    :param conn_id: the warehouse's connection
+    :param url: ``s3://…`` of the file
+    :param line: what it holds
+    :param iam_role: the role that COPY reads it with
+    :param region: the region that COPY is told
+    :raises SetupError: if the role may not be assumed or may not read it, or something else was read
+    """
+    rows = _copy(conn_id, url, iam_role, region, [])
+    if rows != [line]:
+        raise SetupError(f"COPY read {rows} of {url}, not {[line]}")
+    return {"found": f"the role reads {url}, and COPY loaded its line"}
+
+
+class Column(NamedTuple):
+    """
+    A column, as SVV_COLUMNS describes it.
+
+    :param name: its name
+    :param type: its type, without length
+    :param length: of a text, in bytes
+    :param nullable: whether it may be null
+    """
+
+    name: str
+    type: str
+    length: int | None
+    nullable: bool
+
+    def __str__(self) -> str:
+        length = f"({self.length})" if self.length else ""
+        return f"{self.name} {self.type}{length}{'' if self.nullable else ' NOT NULL'}"
+
+
+def compare_tables(conn_id: str, folder: str) -> Found:
+    """
+    Compare the tables with their definitions: columns, their order, types and whether they may be null.
+
+    :param conn_id: the warehouse's connection
+    :param folder: the folder of the definitions, ``<table>.sql``
+    :raises SetupError: names every difference; a table that is not there yet is none
+    """
+    expected = {table: defined_columns(Path(folder, f"{table}.sql").read_text()) for table in TABLES}
+
+    def transaction() -> Transaction[tuple[str, list[Any]]]:
+        ((schema,),) = (yield "SELECT CURRENT_SCHEMA()").rows
+        names = ", ".join(literal(table) for table in TABLES)
+        # https://docs.aws.amazon.com/redshift/latest/dg/r_SVV_COLUMNS.html
+        columns = yield (
+            "SELECT table_name, column_name, data_type, character_maximum_length, is_nullable"
+            f" FROM svv_columns WHERE table_schema = %s AND table_name IN ({names})"
+            " ORDER BY table_name, ordinal_position",
+            [schema],
+        )
+        return schema, columns.rows
+
+    with _asking_the_warehouse(conn_id):
+        schema, rows = run_in_transaction(BaseHook.get_hook(conn_id), transaction())
+    found: dict[str, list[Column]] = {}
+    for table, name, data_type, length, nullable in rows:
+        kept = length if data_type.startswith("character") else None
+        found.setdefault(table, []).append(Column(name, data_type, kept, nullable == "YES"))
+    differences = [each for table in found for each in _differences(table, expected[table], found[table])]
+    if differences:
+        raise SetupError(
+            f"In schema {schema}, {'; '.join(differences)}. ALTER TABLE, or trigger sparkify_create_tables,"
+            " which drops all tables; the next run then loads everything again"
+        )
+    missing = [table for table in TABLES if table not in found]
+    made = f"; not there yet, the first run creates them: {', '.join(missing)}" if missing else ""
+    return {"found": f"{len(found)} of {len(TABLES)} tables in schema {schema} are as defined{made}"}
+
+
+def defined_columns(ddl: str) -> list[Column]:
+    """
+    Return the columns of a CREATE TABLE of this project, one on each line.
+
+    :param ddl: its text
+    :raises ValueError: if a type is none that the project uses
+    """
+    columns = []
+    for line in re.findall(r"^ {4}([a-z]\w* .+?),?$", ddl, re.MULTILINE):
+        name, _, rest = line.partition(" ")
+        form = re.fullmatch(r"([A-Z ]+?)(?:\((\d+)\))?( NOT NULL)?", rest)
+        if not form or form[1] not in _TYPES:
+            raise ValueError(f"{line!r} is no column whose type is one of {', '.join(_TYPES)}")
+        columns.append(Column(name, _TYPES[form[1]], int(form[2]) if form[2] else None, not form[3]))
+    return columns
+
+
+_TYPES = {
+    "VARCHAR": "character varying",
+    "INTEGER": "integer",
+    "BIGINT": "bigint",
+    "DOUBLE PRECISION": "double precision",
+    "TIMESTAMP": "timestamp without time zone",
+}
+
+
+def summarize(steps: Sequence[str], ti: "RuntimeTaskInstanceProtocol") -> None:
+    """
+    Log what every step found, or why it failed.
+
+    :param steps: their task ids, in running order
+    :param ti: this task
+    :raises SetupError: if one has failed or did not run
+    """
+    lines, bad = [], []
+    for task_id in steps:
+        found = ti.xcom_pull(task_ids=task_id)
+        if found:
+            lines.append(f"ok      {task_id}: {found['found']}")
+            continue
+        bad.append(task_id)
+        problem = ti.xcom_pull(task_ids=task_id, key=PROBLEM)
+        lines.append(
+            f"FAILED  {task_id}: {problem}" if problem else f"-       {task_id}: no result; see its log"
+        )
+    log.info("Setup check: %d of %d steps passed\n%s", len(steps) - len(bad), len(steps), "\n".join(lines))
+    if bad:
+        raise SetupError(f"{len(bad)} of {len(steps)} steps did not pass: {', '.join(bad)}")
+
+
+def _required(variable: str, value: str) -> str:
+    if not value:
+        raise SetupError(f"set the Airflow variable {variable}, as .env.example shows")
+    return value
+
+
+def _count_of_rows(text: str) -> int:
+    if not text.isdecimal() or int(text) > 100_000:
+        raise ValueError(f"{text!r} is not a number from 0 to 100000, which is COPY's limit of MAXERROR")
+    return int(text)
+
+
+@contextmanager
+def _asking_aws(action: str, resource: str) -> Iterator[None]:
+    try:
+        yield
+    except (BotoCoreError, ClientError) as error:
+        raise SetupError(f"{action} on {resource}: {aws_advice(error, action, resource)}") from error
+
+
+@contextmanager
+def _asking_the_warehouse(conn_id: str) -> Iterator[None]:
+    try:
+        with _asking_aws(
+            "redshift:GetClusterCredentials or redshift-serverless:GetCredentials", "the warehouse"
+        ):
+            yield
+    except Exception as error:
+        if not is_database_error(error):
+            raise
+        message = error_message(error)
+        raise SetupError(f"Connection {conn_id}: {message}. {warehouse_advice(message) or ''}") from error
+
+
+def _check_region(s3: S3Hook, bucket: str, region: str) -> None:
+    """Hold the region of a bucket, which S3 tells even to those who may not read it, against the variable."""
+    try:
+        answer = s3.get_conn().head_bucket(Bucket=bucket)
+    except ClientError as error:
+        answer = error.response
+    found = answer["ResponseMetadata"]["HTTPHeaders"].get("x-amz-bucket-region", region)
+    if found != region:
+        raise SetupError(
+            f"Bucket {bucket} is in {found}: set the Airflow variable sparkify_s3_region, now {region}, to"
+            " it; COPY reads all buckets in one region"
+        )
+
+
+def _copy(conn_id: str, url: str, iam_role: str, region: str, options: Sequence[str]) -> list[str]:
+    def transaction() -> Transaction[list[str]]:
+        yield "CREATE TEMP TABLE setup_check (setup_check VARCHAR(512))"
+        yield copy_json("setup_check", url, iam_role=iam_role, region=region, options=options)
+        return [text for (text,) in (yield "SELECT setup_check FROM setup_check").rows]
+
+    with _asking_the_warehouse(conn_id):
+        return run_in_transaction(BaseHook.get_hook(conn_id), transaction())
+
+
+def _differences(table: str, expected: list[Column], found: list[Column]) -> Iterator[str]:
+    there = {column.name: column for column in found}
+    for column in expected:
+        if column.name not in there:
+            yield f"{table} lacks the column {column}"
+        elif there[column.name] != column:
+            yield f"{table} has {there[column.name]}, not {column}"
+    names = [column.name for column in expected]
+    for column in found:
+        if column.name not in names:
+            yield f"{table} has a column of its own, {column}"
+    if {*names} == {*there} and names != list(there):
+        yield f"{table} has its columns in another order, {', '.join(there)}, not {', '.join(names)}"

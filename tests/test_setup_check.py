@@ -1,0 +1,507 @@
+"""What ``sparkify_check_setup`` says when all is well, and of failures, most of which are made for real."""
+
+import gc
+import json
+import os
+import re
+import socket
+import urllib.request
+from contextlib import closing
+from types import SimpleNamespace
+
+import boto3
+import pytest
+import trustme
+from airflow.providers.amazon.aws.hooks.redshift_sql import RedshiftSQLHook
+from botocore.exceptions import ClientError, EndpointConnectionError, NoCredentialsError, NoRegionError
+
+from local.settings import REDSHIFT_ROLE, REGION
+from sparkify import setup_check
+from sparkify.advice import aws_advice, warehouse_advice
+from sparkify.files import SourceError
+from sparkify.setup_check import SetupError
+from sparkify.tables import SQL_FOLDER, TABLES
+from tests.conftest import free_port
+from tests.local.test_s3 import client, serving
+from tests.test_pipeline import airflow
+
+# Of how Amazon's driver sets TLS up, and of the sockets of refused logins, which it leaves open.
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:ssl:DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning"),
+]
+
+DDL = str(SQL_FOLDER / "ddl")
+INPUT = "s3://udacity-dend/log_data/"
+SETTINGS = {
+    "log_data": INPUT,
+    "song_data": "s3://udacity-dend/song_data/",
+    "work_prefix": "s3://sparkify-etl/runs/",
+    "iam_role": REDSHIFT_ROLE,
+    "s3_region": REGION,
+    "max_rejected_rows": "100",
+}
+
+
+@pytest.fixture
+def connect(stack, monkeypatch):
+    """Make a connection out of an environment's, and return its id; nothing waits between tries."""
+    monkeypatch.setattr(RedshiftSQLHook.get_conn.retry, "sleep", lambda seconds: None)
+
+    def connect(like="REDSHIFT", **changes):
+        connection = json.loads(os.environ[f"AIRFLOW_CONN_{like}"]) | changes
+        monkeypatch.setenv(f"AIRFLOW_CONN_{like}_CHANGED", json.dumps(connection))
+        return f"{like.lower()}_changed"
+
+    yield connect
+    gc.collect()
+
+
+# --- the whole DAG ---
+
+
+def summary(run):
+    """Return the lines of the summary by task id."""
+    found = re.findall(r"^(ok|FAILED|-) +(\w+): (.*)$", run.stdout, re.MULTILINE)
+    return {task_id: (state, text) for state, task_id, text in found}
+
+
+def test_all_is_well_on_the_local_stack(airflow_home, created, s3):
+    run = airflow("dags", "test", "sparkify_check_setup")
+    assert run.returncode == 0, run.stdout
+    assert "Setup check: 13 of 13 steps passed" in run.stdout
+    found = summary(run)
+    assert {state for state, _ in found.values()} == {"ok"}
+    assert "user sparkify, database sparkify, schema public" in found["log_in"][1]
+    assert f"{len(TABLES)} of {len(TABLES)} tables in schema public are as defined" in found["compare_tables"][1]
+    assert "apache-airflow 3." in found["show_versions"][1]
+    assert s3.list_keys("sparkify-etl", prefix="runs/sparkify_check_setup/") == []
+
+
+def test_one_failure_hides_no_other_and_stops_only_what_needs_it(airflow_home, created, s3, connect):
+    connection = json.loads(os.environ["AIRFLOW_CONN_REDSHIFT"]) | {"password": "wr0ng"}
+    run = airflow(
+        *("dags", "test", "sparkify_check_setup"),
+        AIRFLOW_CONN_REDSHIFT=json.dumps(connection),
+        AIRFLOW_VAR_SPARKIFY_SONG_DATA="s3://no-such-bucket/song_data/",
+    )
+    assert run.returncode != 0
+    found = summary(run)
+    bad = {task_id: text for task_id, (state, text) in found.items() if state == "FAILED"}
+    assert set(bad) == {"list_song_data", "log_in"}
+    assert "There is no such bucket" in bad["list_song_data"].replace("there is", "There is")
+    assert 'password authentication failed for user "sparkify". Correct login and password' in bad["log_in"]
+    not_run = {task_id for task_id, (state, _) in found.items() if state == "-"}
+    assert not_run == {"copy_log_data", "copy_song_data", "copy_file", "compare_tables"}
+    assert "6 of 13 steps did not pass" in run.stdout
+    assert "wr0ng" not in run.stdout
+    assert s3.list_keys("sparkify-etl", prefix="runs/sparkify_check_setup/") == []
+
+
+# --- settings ---
+
+
+@pytest.mark.parametrize(
+    ("changes", "problem"),
+    [
+        ({"log_data": ""}, "sparkify_log_data: set the Airflow variable sparkify_log_data"),
+        ({"song_data": "udacity-dend/song_data"}, "sparkify_song_data: .* is not an S3 address"),
+        ({"iam_role": "sparkify-copy"}, "sparkify_iam_role: 'sparkify-copy' is not the ARN of an IAM role"),
+        ({"s3_region": "Oregon"}, "sparkify_s3_region: 'Oregon' is not an AWS region"),
+        ({"max_rejected_rows": "all"}, "sparkify_max_rejected_rows: 'all' is not a number"),
+        ({"work_prefix": INPUT + "work/"}, "sparkify_work_prefix lies below sparkify_log_data"),
+        ({"log_data": "", "iam_role": ""}, "sparkify_log_data: set .*; sparkify_iam_role: set"),
+    ],
+)
+def test_a_setting_that_is_not_right_is_named(changes, problem):
+    with pytest.raises(SetupError, match=problem):
+        setup_check.check_settings(SETTINGS | changes)
+
+
+# --- S3 and AWS ---
+
+
+@pytest.mark.parametrize(
+    ("prefix", "problem"),
+    [
+        ("s3://no-such-bucket/in/", r"NoSuchBucket\): there is no such bucket"),
+        ("s3://udacity-dend/nothing/", "Nothing lies below s3://udacity-dend/nothing/"),
+        ("", "set the Airflow variable sparkify_log_data"),
+    ],
+)
+def test_an_input_that_is_not_there_is_named(stack, prefix, problem):
+    with pytest.raises((SetupError, SourceError), match=problem):
+        setup_check.list_input("sparkify_log_data", prefix, REGION, "aws_default")
+
+
+def test_a_bucket_in_another_region_than_copy_is_told_is_named(stack, s3):
+    far_away = boto3.client(
+        "s3",
+        endpoint_url=stack.s3_url,
+        region_name="eu-central-1",
+        aws_access_key_id="local",
+        aws_secret_access_key="local",
+    )
+    with closing(far_away):
+        far_away.create_bucket(
+            Bucket="far-away", CreateBucketConfiguration={"LocationConstraint": "eu-central-1"}
+        )
+    s3.load_string("{}", "in/a.json", "far-away")
+    try:
+        problem = "far-away is in eu-central-1: set the Airflow variable sparkify_s3_region, now us-west-2"
+        with pytest.raises(SetupError, match=problem):
+            setup_check.list_input("sparkify_log_data", "s3://far-away/in/", REGION, "aws_default")
+        with pytest.raises(SetupError, match=problem):
+            setup_check.write_file("s3://far-away/", "check", "run 1", REGION, "aws_default")
+    finally:
+        s3.delete_bucket("far-away", force_delete=True)
+
+
+def test_a_work_bucket_that_is_not_there_is_named(stack):
+    with pytest.raises(
+        SetupError, match=r"^s3:PutObject on arn:aws:s3:::no-such-bucket/runs/\*: .*no such bucket"
+    ):
+        setup_check.write_file("s3://no-such-bucket/runs/", "check", "run 1", REGION, "aws_default")
+
+
+@pytest.fixture(scope="module")
+def guarded(stack, tmp_path_factory):
+    """An S3 that asks for signatures and policies as AWS does, with a user that may do nothing yet."""
+    seed = tmp_path_factory.mktemp("seed")
+    for folder in ("log_data", "song_data"):
+        (seed / folder).mkdir()
+        (seed / folder / "a.json").write_text("{}")
+    with serving(seed) as (_, port), client(port, "iam") as iam:
+        iam.create_user(UserName="airflow")
+        key = iam.create_access_key(UserName="airflow")["AccessKey"]
+
+        def allow(*actions: str) -> None:
+            statement = {"Effect": "Allow", "Action": ["iam:GetUser", *actions], "Resource": "*"}
+            document = {"Version": "2012-10-17", "Statement": statement}
+            iam.put_user_policy(UserName="airflow", PolicyName="p", PolicyDocument=json.dumps(document))
+
+        def guard(requests: str) -> None:
+            url, plain = f"http://127.0.0.1:{port}/moto-api/reset-auth", {"Content-Type": "text/plain"}
+            urllib.request.urlopen(urllib.request.Request(url, requests.encode(), plain)).close()
+
+        yield SimpleNamespace(
+            url=f"http://127.0.0.1:{port}",
+            allow=allow,
+            guard=guard,
+            login=key["AccessKeyId"],
+            password=key["SecretAccessKey"],
+        )
+
+
+@pytest.mark.parametrize(
+    ("key", "allowed", "problem"),
+    [
+        (
+            {"login": "AKIAUNKNOWN"},
+            ["s3:*"],
+            r"InvalidAccessKeyId\): the AWS connection's access key is not known",
+        ),
+        ({"password": "wrong"}, ["s3:*"], r"SignatureDoesNotMatch\): .* secret do not go together"),
+        (
+            {},
+            [],
+            r"grant s3:ListBucket on arn:aws:s3:::udacity-dend with the prefix log_data/ to the identity",
+        ),
+        (
+            {},
+            ["s3:ListBucket"],
+            r"grant s3:GetObject on arn:aws:s3:::udacity-dend/log_data/\* to the identity",
+        ),
+    ],
+)
+def test_what_s3_refuses_is_named_with_the_permission_to_grant(guarded, connect, key, allowed, problem):
+    connection = connect(
+        "AWS_DEFAULT",
+        **{"login": guarded.login, "password": guarded.password, **key},
+        extra={"endpoint_url": guarded.url, "region_name": REGION},
+    )
+    guarded.allow(*allowed)
+    guarded.guard("0")
+    try:
+        with pytest.raises((SetupError, SourceError), match=problem):
+            setup_check.list_input("sparkify_log_data", INPUT, REGION, connection)
+    finally:
+        guarded.guard("inf")
+
+
+def test_a_file_that_may_not_be_written_or_deleted_is_named(guarded, connect):
+    connection = connect(
+        "AWS_DEFAULT",
+        **{"login": guarded.login, "password": guarded.password},
+        extra={"endpoint_url": guarded.url, "region_name": REGION},
+    )
+    guarded.allow()
+    guarded.guard("0")
+    try:
+        with pytest.raises(
+            SetupError, match=r"grant s3:PutObject on arn:aws:s3:::sparkify-etl/runs/\* to the"
+        ):
+            setup_check.write_file("s3://sparkify-etl/runs/", "check", "run 1", REGION, connection)
+        stays = setup_check.delete_file("s3://sparkify-etl/runs/check/run-1.json", connection)
+    finally:
+        guarded.guard("inf")
+    assert "stays: AccessDenied" in stays["found"]
+
+
+def test_an_aws_that_is_not_there_is_named(connect):
+    connection = connect("AWS_DEFAULT", extra={"endpoint_url": "http://127.0.0.1:1", "region_name": REGION})
+    with pytest.raises(SourceError, match="is AWS reached from here"):
+        setup_check.list_input("sparkify_log_data", INPUT, REGION, connection)
+
+
+@pytest.mark.parametrize(
+    ("error", "advice"),
+    [
+        ("ExpiredToken", "renew them"),
+        ("RequestTimeTooSkewed", "set the clock"),
+        (
+            "PermanentRedirect",
+            "set region_name of the AWS connection, and the Airflow variable sparkify_s3_region",
+        ),
+        ("AuthorizationHeaderMalformed", "another region"),
+        ("ClusterNotFound", "set cluster_identifier"),
+        ("ResourceNotFoundException", "set serverless_work_group"),
+        (NoCredentialsError(), "a role, or the AWS connection a key"),
+        (NoRegionError(), "set region_name"),
+        (EndpointConnectionError(endpoint_url="https://s3"), "a VPC endpoint"),
+    ],
+    ids=str,
+)
+def test_what_aws_says_leads_to_what_to_change(error, advice):
+    if isinstance(error, str):
+        error = ClientError({"Error": {"Code": error, "Message": "It says so."}}, "ListObjectsV2")
+    assert advice in aws_advice(error, "s3:ListBucket", "arn:aws:s3:::bucket")
+
+
+def test_the_action_that_aws_itself_names_is_the_one_to_grant():
+    message = (
+        "User: arn:aws:sts::1:assumed-role/airflow/i-1 is not authorized to perform: kms:GenerateDataKey on"
+        ' resource: "arn:aws:kms:us-west-2:1:key/2" because no identity-based policy allows it'
+    )
+    error = ClientError({"Error": {"Code": "AccessDenied", "Message": message}}, "PutObject")
+    advice = aws_advice(error, "s3:PutObject", "arn:aws:s3:::bucket/*")
+    assert "grant kms:GenerateDataKey on arn:aws:kms:us-west-2:1:key/2 to" in advice
+
+
+# --- the warehouse ---
+
+
+def test_a_port_where_nothing_listens_is_named(connect):
+    connection = connect(port=free_port())
+    with pytest.raises(SetupError, match=r"Connection refused. Nothing listens there: .* not paused"):
+        setup_check.reach_warehouse(connection)
+
+
+def test_a_host_that_does_not_exist_is_named(connect):
+    with pytest.raises(SetupError, match="Correct the connection's host"):
+        setup_check.reach_warehouse(connect(host="warehouse.invalid"))
+
+
+def test_a_firewall_that_swallows_packets_is_named(connect, monkeypatch):
+    monkeypatch.setattr(setup_check, "CONNECT_SECONDS", 0.2)
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as server:
+        port = server.getsockname()[1]
+        waiting = [socket.socket() for _ in range(4)]  # beyond the backlog, connections are not answered
+        for each in waiting:
+            each.setblocking(False)
+            each.connect_ex(("127.0.0.1", port))
+        with pytest.raises(SetupError, match=r"timed out. Let the security group .* admit the port"):
+            setup_check.reach_warehouse(connect(port=port))
+        for each in waiting:
+            each.close()
+
+
+def test_a_missing_connection_is_named(stack):
+    with pytest.raises(
+        SetupError, match=r"There is no connection nowhere .*create it as \.env\.example shows"
+    ):
+        setup_check.reach_warehouse("nowhere")
+
+
+HOST = "sparkify.c1.us-west-2.redshift.amazonaws.com"
+IAM = {"iam": True, "cluster_identifier": "sparkify", "region": REGION}
+
+
+@pytest.mark.parametrize(
+    ("changes", "problem"),
+    [
+        (
+            {"password": "wrong"},
+            'password authentication failed for user "sparkify". Correct login and password',
+        ),
+        ({"schema": "other"}, 'database "other" does not exist. Correct "schema" of the connection'),
+        ({"extra": {**IAM, "ssl": False}}, 'SSL must be enabled .*leave "ssl" out'),
+        ({"extra": IAM}, "Set db_user in the connection's extra"),
+        (
+            {"extra": {"iam": True, "region": REGION}, "host": HOST},
+            "Set cluster_identifier in the conn",
+        ),
+        (
+            {"extra": {**IAM, "cluster_identifier": "other"}},
+            "Cluster other not found .* set cluster_identifier",
+        ),
+    ],
+)
+def test_a_login_that_is_refused_is_named(connect, changes, problem):
+    with pytest.raises(SetupError, match=problem):
+        setup_check.log_in(connect(**changes))
+
+
+def test_a_certificate_that_is_not_right_is_named_and_one_that_is_counts(
+    stack, connect, tmp_path, monkeypatch
+):
+    verified = {"sslmode": "verify-full", "application_name": "test"}
+    monkeypatch.setenv("SSL_CERT_FILE", str(stack.redshift_ca))
+    assert "TLSv1.3 (verify-full)" in setup_check.log_in(connect(extra=verified))["found"]
+    with pytest.raises(SetupError, match="certificate is for another host: set the connection's host"):
+        setup_check.log_in(connect(extra=verified, host="127.1"))
+    trustme.CA().cert_pem.write_to_path(str(tmp_path / "ca.pem"))
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "ca.pem"))
+    with pytest.raises(SetupError, match="not signed by an authority of Amazon's"):
+        setup_check.log_in(connect(extra=verified))
+
+
+# --- COPY ---
+
+
+@pytest.mark.parametrize(
+    ("changes", "problem"),
+    [
+        (
+            {"iam_role": "arn:aws:iam::123456789012:role/other"},
+            "Attach arn:aws:iam::123456789012:role/other to the cluster, .* trust policy",
+        ),
+        ({"iam_role": ""}, "is not the ARN of an IAM role"),
+        ({"url": "s3://no-such-bucket/a.json"}, "no such bucket: correct the Airflow variable"),
+    ],
+)
+def test_a_copy_that_is_refused_is_named(stack, changes, problem):
+    given = {"conn_id": "redshift", "url": f"{INPUT}2018", "iam_role": REDSHIFT_ROLE, "region": REGION}
+    with pytest.raises((SetupError, ValueError), match=problem):
+        setup_check.copy_input(**given | changes)
+
+
+def test_a_copy_that_reads_something_else_is_named(s3):
+    s3.load_string('{"setup_check": "other"}', "tests/line.json", "sparkify-etl", replace=True)
+    with pytest.raises(SetupError, match=r"COPY read \['other'\] of s3://sparkify-etl/tests/line.json"):
+        setup_check.copy_file("redshift", "s3://sparkify-etl/tests/line.json", "mine", REDSHIFT_ROLE, REGION)
+
+
+ROLE = "arn:aws:iam::123456789012:role/copy"
+
+
+@pytest.mark.parametrize(
+    ("message", "advice"),
+    [
+        (
+            "User arn:aws:redshift:us-west-2:123456789012:dbuser:c/u is not authorized to assume"
+            f" IAM Role {ROLE}.",
+            f"Attach {ROLE} to the cluster",
+        ),
+        (
+            "exception name : UnauthorizedException, error type : 135, message: Not authorized to get"
+            f" credentials of role {ROLE}, should retry : 0",
+            f"Attach {ROLE} to the cluster",
+        ),
+        (
+            "S3ServiceException:Access Denied,Status 403,Error AccessDenied,Rid 1,ExtRid 2,CanRetry 1."
+            " Listing bucket=big prefix=log_data/2018",
+            "Grant s3:ListBucket on arn:aws:s3:::big with the prefix log_data/2018 to the IAM role",
+        ),
+        (
+            "S3ServiceException:Access Denied,Status 403,Error AccessDenied,Rid 1,ExtRid 2,CanRetry 1."
+            " S3 key being read : s3://big/a.json",
+            "Grant s3:GetObject on arn:aws:s3:::big/a.json to the IAM role",
+        ),
+        ("COPY with MANIFEST parameter requires full path of an S3 object.", "s3:GetObject"),
+        (
+            "Problem reading manifest file - S3ServiceException:The bucket you are attempting to access must"
+            " be addressed using the specified endpoint.,Status 301,Error PermanentRedirect",
+            "Set the Airflow variable sparkify_s3_region",
+        ),
+        ('password authentication failed for user "IAM:etl"', "The database user of IAM:etl must exist"),
+        ("permission denied for schema sparkify", "GRANT USAGE, CREATE ON SCHEMA sparkify to the connection"),
+        ('permission denied to create temporary tables in database "dev"', 'GRANT TEMP ON DATABASE "dev"'),
+        ("permission denied for relation dim_users", "GRANT SELECT, INSERT, UPDATE, DELETE ON dim_users"),
+        ('no pg_hba.conf entry for host "::1", user "u", database "d", SSL off', 'leave "ssl" out'),
+        ("division by zero", None),
+    ],
+)
+def test_what_redshift_says_leads_to_what_to_change(message, advice):
+    """As users report these texts of Redshift's."""
+    found = warehouse_advice(message)
+    assert found is None if advice is None else advice in (found or "")
+
+
+# --- tables ---
+
+BATCHES = (SQL_FOLDER / "ddl" / "etl_batches.sql").read_text()
+
+
+@pytest.fixture
+def batches(warehouse):
+    """Change the definition of etl_batches, until the end of the test."""
+
+    def change(pattern, replacement):
+        changed, count = re.subn(pattern, replacement, BATCHES)
+        assert count == 1
+        warehouse.run(["DROP TABLE etl_batches", changed])
+
+    yield change
+    warehouse.run(["DROP TABLE IF EXISTS etl_batches", BATCHES])
+
+
+@pytest.mark.parametrize(
+    ("pattern", "replacement", "problem"),
+    [
+        ("    files .*\n", "", "etl_batches lacks the column files bigint NOT NULL"),
+        ("(files BIGINT NOT NULL)", r"\1, rows INTEGER", "has a column of its own, rows integer"),
+        ("files BIGINT", "files INTEGER", "has files integer NOT NULL, not files bigint NOT NULL"),
+        ("(files BIGINT) NOT NULL", r"\1", "has files bigint, not files bigint NOT NULL"),
+        (
+            r"VARCHAR\(256\)",
+            "VARCHAR(64)",
+            r"run_id character varying\(64\) NOT NULL, not run_id character varying\(256\) NOT NULL",
+        ),
+        (
+            "( +run_id.*\n)( +files.*\n)",
+            r"\2\1",
+            "in another order, dataset, files, run_id, staged_at, not dataset, run_id, files, staged_at",
+        ),
+    ],
+)
+def test_a_table_that_is_not_as_defined_is_named(batches, pattern, replacement, problem):
+    batches(pattern, replacement)
+    with pytest.raises(SetupError, match=f"^In schema public, [^;]*{problem}. ALTER TABLE, or trigger"):
+        setup_check.compare_tables("redshift", DDL)
+
+
+def test_a_column_that_was_dropped_is_named(warehouse):
+    warehouse.run("ALTER TABLE dim_time DROP COLUMN weekday")
+    try:
+        with pytest.raises(SetupError, match="dim_time lacks the column weekday integer NOT NULL"):
+            setup_check.compare_tables("redshift", DDL)
+    finally:
+        warehouse.run("ALTER TABLE dim_time ADD COLUMN weekday INTEGER NOT NULL")
+
+
+def test_a_table_that_is_not_there_yet_is_no_problem(warehouse, batches):
+    warehouse.run("DROP TABLE etl_batches")
+    found = setup_check.compare_tables("redshift", DDL)["found"]
+    assert f"{len(TABLES) - 1} of {len(TABLES)} tables" in found
+    assert "the first run creates them: etl_batches" in found
+
+
+def test_every_line_of_a_definition_is_a_column_or_a_key():
+    for table in TABLES:
+        definition = (SQL_FOLDER / "ddl" / f"{table}.sql").read_text()
+        body = definition[definition.index("(\n") : definition.index("\n)")]
+        lines = [line for line in body.splitlines()[1:] if not line.startswith("    PRIMARY KEY")]
+        assert len(setup_check.defined_columns(definition)) == len(lines)
+    with pytest.raises(ValueError, match="is no column whose type is one of"):
+        setup_check.defined_columns("    shape GEOMETRY,\n")
