@@ -8,6 +8,255 @@ SET client_min_messages = warning;
 CREATE SCHEMA IF NOT EXISTS rs_catalog;
 GRANT USAGE ON SCHEMA rs_catalog TO PUBLIC;
 
+-- Users and roles, which privileges.py creates -----------------------------------------------------------------------
+
+-- Who may log in, but for PostgreSQL's own superuser; Redshift's is the one that may create others
+CREATE OR REPLACE VIEW rs_catalog.users AS
+SELECT oid, rolname, rolconnlimit, rolvaliduntil, rolcreaterole AS superuser
+FROM pg_roles
+WHERE rolcanlogin AND NOT rolsuper;
+
+CREATE OR REPLACE VIEW rs_catalog.roles AS
+SELECT oid, rolname FROM pg_roles WHERE NOT rolcanlogin AND oid >= 16384;
+
+CREATE OR REPLACE FUNCTION rs_catalog.is_superuser() RETURNS boolean LANGUAGE sql STABLE
+RETURN EXISTS (SELECT FROM pg_roles WHERE rolname = current_user AND (rolcreaterole OR rolsuper));
+
+CREATE OR REPLACE FUNCTION rs_catalog.require_superuser(purpose text) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+    IF NOT rs_catalog.is_superuser() THEN
+        RAISE insufficient_privilege USING MESSAGE = format('must be superuser to %s', purpose);
+    END IF;
+END;
+$$;
+
+CREATE OR REPLACE FUNCTION rs_catalog.require_users(VARIADIC names text[]) RETURNS void LANGUAGE plpgsql AS $$
+DECLARE
+    missing text;
+BEGIN
+    SELECT name INTO missing FROM unnest(names) AS name WHERE name NOT IN (SELECT rolname FROM rs_catalog.users);
+    IF FOUND THEN
+        RAISE undefined_object USING MESSAGE = format('user "%s" does not exist', missing);
+    END IF;
+END;
+$$;
+
+CREATE OR REPLACE FUNCTION rs_catalog.require_roles(VARIADIC names text[]) RETURNS void LANGUAGE plpgsql AS $$
+DECLARE
+    missing text;
+BEGIN
+    SELECT name INTO missing FROM unnest(names) AS name WHERE name NOT IN (SELECT rolname FROM rs_catalog.roles);
+    IF FOUND THEN
+        RAISE undefined_object USING MESSAGE = format('role "%s" does not exist', missing);
+    END IF;
+END;
+$$;
+
+-- Digests of passwords, for the server alone; a user whose password is disabled has none
+CREATE TABLE IF NOT EXISTS rs_catalog.passwords (user_id oid PRIMARY KEY, digest text NOT NULL);
+
+CREATE OR REPLACE FUNCTION rs_catalog.set_password(user_name text, new_digest text) RETURNS void
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog AS $$
+DECLARE
+    target rs_catalog.users := (SELECT u FROM rs_catalog.users AS u WHERE rolname = user_name);
+    by_superuser boolean := (SELECT superuser FROM rs_catalog.users WHERE rolname = session_user);
+BEGIN
+    IF target.superuser AND new_digest IS NULL THEN
+        RAISE insufficient_privilege USING MESSAGE = 'the password of a superuser cannot be disabled';
+    ELSIF NOT by_superuser AND user_name <> session_user THEN
+        RAISE insufficient_privilege USING MESSAGE = 'must be superuser to alter users';
+    ELSIF NOT by_superuser AND (new_digest IS NULL OR target.oid NOT IN (SELECT user_id FROM rs_catalog.passwords)) THEN
+        RAISE insufficient_privilege USING MESSAGE = 'must be superuser to enable or disable a password';
+    END IF;
+    DELETE FROM rs_catalog.passwords WHERE user_id = target.oid;
+    INSERT INTO rs_catalog.passwords SELECT target.oid, new_digest WHERE new_digest IS NOT NULL;
+END;
+$$;
+
+-- https://docs.aws.amazon.com/redshift/latest/dg/r_DROP_USER.html
+CREATE OR REPLACE FUNCTION rs_catalog.drop_user(name text, if_exists boolean) RETURNS void LANGUAGE plpgsql AS $$
+DECLARE
+    dropped oid := (SELECT oid FROM rs_catalog.users WHERE rolname = name);
+    dependency "char";
+BEGIN
+    IF dropped IS NULL AND if_exists THEN
+        RAISE NOTICE 'user "%" does not exist, skipping', name;
+        RETURN;
+    END IF;
+    PERFORM rs_catalog.require_users(name);
+    SELECT deptype INTO dependency
+    FROM pg_shdepend
+    WHERE refclassid = 'pg_authid'::regclass AND refobjid = dropped
+    ORDER BY deptype = 'o' DESC;
+    IF FOUND THEN
+        RAISE object_in_use USING MESSAGE = format('user "%s" can''t be dropped because the user %s', name,
+            CASE WHEN dependency = 'o' THEN 'owns some object' ELSE 'has a privilege on some object' END);
+    END IF;
+    PERFORM rs_catalog.set_password(name, NULL);
+    EXECUTE format('DROP ROLE %I', name);
+END;
+$$;
+
+-- https://docs.aws.amazon.com/redshift/latest/dg/r_DROP_ROLE.html
+CREATE OR REPLACE FUNCTION rs_catalog.drop_role(name text, force boolean) RETURNS void LANGUAGE plpgsql AS $$
+DECLARE
+    dropped oid := (SELECT oid FROM rs_catalog.roles WHERE rolname = name);
+BEGIN
+    PERFORM rs_catalog.require_roles(name);
+    IF NOT force AND EXISTS (
+        SELECT FROM pg_auth_members AS m
+        INNER JOIN rs_catalog.users AS u ON u.oid = m.member
+        WHERE m.roleid = dropped AND NOT u.superuser
+    ) THEN
+        RAISE dependent_objects_still_exist
+        USING MESSAGE = 'cannot drop this role since it has been granted on a user';
+    END IF;
+    IF NOT force AND EXISTS (
+        SELECT FROM pg_auth_members AS m
+        INNER JOIN rs_catalog.roles AS r ON r.oid = m.member
+        WHERE dropped IN (m.roleid, m.member)
+    ) THEN
+        RAISE dependent_objects_still_exist
+        USING MESSAGE = 'cannot drop this role since it depends on another role';
+    END IF;
+    EXECUTE format('DROP ROLE %I', name);
+END;
+$$;
+
+-- https://docs.aws.amazon.com/redshift/latest/dg/r_SVV_USER_INFO.html: ordinary users see themselves
+CREATE OR REPLACE VIEW pg_catalog.svv_user_info AS
+SELECT
+    rolname::text AS user_name,
+    oid::integer AS user_id,
+    superuser AS createdb,
+    superuser,
+    false AS catalog_update,
+    CASE WHEN rolconnlimit < 0 THEN 'UNLIMITED' ELSE rolconnlimit::text END AS connection_limit,
+    CASE
+        WHEN superuser OR pg_has_role(oid, 'pg_read_all_stats', 'MEMBER') THEN 'UNRESTRICTED' ELSE 'RESTRICTED'
+    END AS syslog_access,
+    NULL::timestamp AS last_ddl_timestamp,
+    0 AS session_timeout,
+    NULL::text AS external_user_id
+FROM rs_catalog.users
+WHERE rs_catalog.is_superuser() OR rolname = current_user;
+
+-- https://docs.aws.amazon.com/redshift/latest/dg/r_SVV_ROLES.html
+CREATE OR REPLACE VIEW pg_catalog.svv_roles AS
+SELECT
+    r.oid::integer AS role_id,
+    r.rolname::text AS role_name,
+    (SELECT u.rolname FROM rs_catalog.users AS u WHERE u.superuser ORDER BY u.oid LIMIT 1)::text AS role_owner,
+    NULL::text AS external_id
+FROM rs_catalog.roles AS r;
+
+-- Privileges on columns: https://docs.aws.amazon.com/redshift/latest/dg/r_GRANT-usage-notes.html. NULL is everybody
+CREATE OR REPLACE FUNCTION rs_catalog.holds(acl aclitem[], holder text, privilege text) RETURNS boolean
+LANGUAGE sql STABLE
+RETURN EXISTS (
+    SELECT FROM aclexplode(acl) AS held
+    WHERE held.privilege_type = privilege AND held.grantee = coalesce(quote_ident(holder)::regrole::oid, 0)
+);
+
+CREATE OR REPLACE FUNCTION rs_catalog.require_no_column_privileges(privileges text[], tables text[], holders text[])
+RETURNS void LANGUAGE plpgsql AS $$
+DECLARE
+    target regclass;
+    privilege text;
+BEGIN
+    SELECT c.attrelid, p INTO target, privilege
+    FROM pg_attribute AS c, unnest(privileges) AS p, unnest(holders) AS holder
+    WHERE c.attrelid = ANY (tables::regclass[]) AND rs_catalog.holds(c.attacl, holder, p);
+    IF FOUND THEN
+        RAISE invalid_grant_operation USING MESSAGE = format(
+            'cannot grant %s on %s: it is granted on columns already, and has to be revoked first', privilege, target
+        );
+    END IF;
+END;
+$$;
+
+CREATE OR REPLACE FUNCTION rs_catalog.change_columns(
+    verb text, privilege text, columns text[], tables text[], holders text[]
+) RETURNS void LANGUAGE plpgsql AS $$
+DECLARE
+    names text := (SELECT string_agg(quote_ident(name), ', ') FROM unnest(columns) AS name);
+    target regclass;
+    holder text;
+BEGIN
+    FOREACH target IN ARRAY tables::regclass[] LOOP
+        FOREACH holder IN ARRAY holders LOOP
+            IF NOT rs_catalog.holds((SELECT relacl FROM pg_class WHERE oid = target), holder, privilege) THEN
+                EXECUTE format('%s %s (%s) ON %s %s %s', verb, privilege, names, target,
+                    CASE verb WHEN 'GRANT' THEN 'TO' ELSE 'FROM' END, coalesce(quote_ident(holder), 'PUBLIC'));
+            ELSIF verb = 'REVOKE' THEN
+                RAISE invalid_grant_operation USING MESSAGE = format(
+                    'cannot revoke %s on columns of %s: it is granted on the table', privilege, target
+                );
+            END IF;
+        END LOOP;
+    END LOOP;
+END;
+$$;
+
+-- The IAM roles with which users, or the users of roles, or all (0), may run COPY
+CREATE TABLE IF NOT EXISTS rs_catalog.iam_role_grants (
+    holder oid, iam_role text, command text, PRIMARY KEY (holder, iam_role, command)
+);
+
+CREATE OR REPLACE FUNCTION rs_catalog.change_assumerole(verb text, iam_roles text[], commands text[], holders text[])
+RETURNS void LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog AS $$
+DECLARE
+    ids oid[] := ARRAY(SELECT coalesce(quote_ident(holder)::regrole::oid, 0) FROM unnest(holders) AS holder);
+BEGIN
+    IF NOT (SELECT superuser FROM rs_catalog.users WHERE rolname = session_user) THEN
+        RAISE insufficient_privilege USING MESSAGE = format('must be superuser to %s ASSUMEROLE', lower(verb));
+    ELSIF verb = 'GRANT' THEN
+        INSERT INTO rs_catalog.iam_role_grants
+        SELECT id, iam_role, command
+        FROM unnest(ids) AS id, unnest(iam_roles) AS iam_role, unnest(commands) AS command
+        ON CONFLICT DO NOTHING;
+    ELSE
+        DELETE FROM rs_catalog.iam_role_grants
+        WHERE holder = ANY (ids) AND iam_role = ANY (iam_roles) AND command = ANY (commands);
+    END IF;
+END;
+$$;
+
+-- https://docs.aws.amazon.com/redshift/latest/dg/r_HAS_ASSUMEROLE_PRIVILEGE.html
+CREATE OR REPLACE FUNCTION pg_catalog.has_assumerole_privilege(user_name text, role_arn text, cmd_type text)
+RETURNS boolean LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog
+RETURN EXISTS (SELECT FROM rs_catalog.users WHERE rolname = user_name AND superuser) OR EXISTS (
+    SELECT FROM rs_catalog.iam_role_grants
+    WHERE command = upper(cmd_type) AND iam_role IN ('ALL', role_arn)
+        AND (holder = 0 OR pg_has_role(user_name::name, holder, 'USAGE'))
+);
+
+CREATE OR REPLACE FUNCTION pg_catalog.has_assumerole_privilege(role_arn text, cmd_type text)
+RETURNS boolean LANGUAGE sql STABLE
+RETURN has_assumerole_privilege(current_user::text, role_arn, cmd_type);
+
+CREATE OR REPLACE FUNCTION rs_catalog.require_assumerole(role_arn text) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+    IF NOT has_assumerole_privilege(role_arn, 'COPY') THEN
+        RAISE insufficient_privilege USING MESSAGE = format(
+            'User %s does not have ASSUMEROLE permission on IAM role "%s" for COPY', current_user, role_arn
+        );
+    END IF;
+END;
+$$;
+
+-- What all users of a new warehouse may do, until a superuser revokes it
+-- (https://docs.aws.amazon.com/redshift/latest/dg/r_CREATE_USER.html, r_GRANT-usage-notes.html)
+DO $$
+BEGIN
+    IF NOT EXISTS (SELECT FROM rs_catalog.passwords) THEN
+        GRANT CREATE, USAGE ON SCHEMA public TO PUBLIC;
+        INSERT INTO rs_catalog.iam_role_grants
+        SELECT 0, 'ALL', command FROM unnest(ARRAY['COPY', 'UNLOAD', 'EXTERNAL FUNCTION', 'CREATE MODEL']) AS command;
+    END IF;
+END;
+$$;
+
 -- Keys, which Redshift records and does not enforce ------------------------------------------------------------------
 
 CREATE TABLE IF NOT EXISTS rs_catalog.table_keys (
@@ -220,6 +469,7 @@ CREATE TABLE IF NOT EXISTS rs_catalog.loads (
     error_count integer NOT NULL,
     error_message text
 );
+ALTER TABLE rs_catalog.loads ADD COLUMN IF NOT EXISTS user_id oid;
 CREATE TABLE IF NOT EXISTS rs_catalog.load_errors (
     query_id bigint NOT NULL REFERENCES rs_catalog.loads,
     file_name text NOT NULL,
@@ -234,10 +484,16 @@ CREATE TABLE IF NOT EXISTS rs_catalog.load_errors (
     error_message text NOT NULL
 );
 
+-- Ordinary users see their own rows: https://docs.aws.amazon.com/redshift/latest/dg/c_visibility-of-data.html
+CREATE OR REPLACE FUNCTION rs_catalog.sees_rows_of(owner oid) RETURNS boolean LANGUAGE sql STABLE
+RETURN owner = (SELECT oid FROM pg_roles WHERE rolname = current_user)
+    OR rs_catalog.is_superuser()
+    OR pg_has_role(current_user, 'pg_read_all_stats', 'MEMBER');
+
 -- https://docs.aws.amazon.com/redshift/latest/dg/SYS_LOAD_HISTORY.html
 CREATE OR REPLACE VIEW pg_catalog.sys_load_history AS
 SELECT
-    100 AS user_id,
+    user_id::integer AS user_id,
     query_id,
     NULL::bigint AS transaction_id,
     session_id,
@@ -254,12 +510,13 @@ SELECT
     source_file_bytes,
     error_count,
     error_message
-FROM rs_catalog.loads;
+FROM rs_catalog.loads
+WHERE rs_catalog.sees_rows_of(user_id);
 
 -- https://docs.aws.amazon.com/redshift/latest/dg/SYS_LOAD_ERROR_DETAIL.html
 CREATE OR REPLACE VIEW pg_catalog.sys_load_error_detail AS
 SELECT
-    100 AS user_id,
+    l.user_id::integer AS user_id,
     query_id,
     NULL::bigint AS transaction_id,
     l.session_id,
@@ -275,12 +532,13 @@ SELECT
     e.error_code,
     e.error_message::char(512) AS error_message
 FROM rs_catalog.load_errors AS e
-INNER JOIN rs_catalog.loads AS l USING (query_id);
+INNER JOIN rs_catalog.loads AS l USING (query_id)
+WHERE rs_catalog.sees_rows_of(l.user_id);
 
 -- https://docs.aws.amazon.com/redshift/latest/dg/r_STL_LOAD_ERRORS.html
 CREATE OR REPLACE VIEW pg_catalog.stl_load_errors AS
 SELECT
-    100 AS userid,
+    l.user_id::integer AS userid,
     0 AS slice,
     l.table_id::integer AS tbl,
     l.start_time AS starttime,
@@ -297,9 +555,14 @@ SELECT
     e.error_code AS err_code,
     e.error_message::char(100) AS err_reason
 FROM rs_catalog.load_errors AS e
-INNER JOIN rs_catalog.loads AS l USING (query_id);
+INNER JOIN rs_catalog.loads AS l USING (query_id)
+WHERE rs_catalog.sees_rows_of(l.user_id);
 
-GRANT SELECT ON ALL TABLES IN SCHEMA rs_catalog TO PUBLIC;
+REVOKE SELECT ON ALL TABLES IN SCHEMA rs_catalog FROM PUBLIC;
+GRANT SELECT ON
+    rs_catalog.users, rs_catalog.roles, rs_catalog.table_keys, rs_catalog.key_column_usage, rs_catalog.table_constraints,
+    rs_catalog.column_attributes, svv_user_info, svv_roles
+TO PUBLIC;
 GRANT SELECT ON
     local_statements, local_connections, sys_load_history, sys_load_error_detail, stl_load_errors
 TO PUBLIC;

@@ -19,7 +19,7 @@ from sqlglot.expressions import DataType
 from sqlglot.parsers.redshift import RedshiftParser
 from sqlglot.tokens import Token, TokenType
 
-from local.redshift import blanks, correlation, tables
+from local.redshift import blanks, correlation, privileges, tables
 from local.redshift.allowlist import check, refusal
 from local.redshift.errors import SqlError, unsupported
 
@@ -87,12 +87,14 @@ class Translation:
     :param then: statements to run after it, which the client does not see
     :param reads_journal: the statement reads ``local_statements`` or ``local_connections``
     :param alone: what it does, if Redshift does not do that in a transaction block
+    :param tag: what the client is told has run, if not what PostgreSQL says
     """
 
     sql: str
     then: tuple[str, ...] = ()
     reads_journal: bool = False
     alone: str = ""
+    tag: str = ""
 
 
 class _Source(Redshift):
@@ -149,7 +151,6 @@ class _Source(Redshift):
         }
 
 
-@lru_cache(maxsize=4096)
 def translate(sql: str) -> Translation:
     """
     Return what PostgreSQL is to run for one Redshift statement other than COPY.
@@ -157,9 +158,18 @@ def translate(sql: str) -> Translation:
     :param sql: one statement, without its semicolon
     :raises SqlError: 42601 when it cannot be read, 0A000 when the local Redshift does not know part of it
     """
+    # A password must not stay in memory
+    return (_translate.__wrapped__ if "password" in sql.lower() else _translate)(sql)
+
+
+@lru_cache(maxsize=4096)
+def _translate(sql: str) -> Translation:
     tokens = _tokenize(sql)
     if not tokens:
         return Translation("")
+    block = privileges.block(sql, tokens, _POSTGRES_SETTINGS)
+    if block:
+        return Translation(block.sql, tag=block.tag)
     verb = tokens[0].text.upper()
     command = _COMMANDS.get(verb)
     if command:

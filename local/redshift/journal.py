@@ -8,8 +8,10 @@ import psycopg
 from local.redshift.copy import CopyStatement, Load
 
 _BATCH = 1000
+# The quotes need not end: a statement that cannot be read is logged, too.
 _SECRETS = re.compile(
-    r"(?i)\b(CREDENTIALS|ACCESS_KEY_ID|SECRET_ACCESS_KEY|SESSION_TOKEN)(\s+(?:AS\s+)?)'[^']*'"
+    r"(?is)\b(CREDENTIALS|ACCESS_KEY_ID|SECRET_ACCESS_KEY|SESSION_TOKEN|PASSWORD)"
+    r"((?:\s|/\*.*?\*/|--[^\n]*\n|\bAS\b)*)'(?:[^'\\]|''|\\.)*(?:'|$)"
 )
 
 
@@ -20,7 +22,7 @@ def now() -> datetime:
 
 def without_secrets(statement: str) -> str:
     """
-    Return a statement as it may be stored or logged: without access keys.
+    Return a statement as it may be stored or logged: without access keys and passwords.
 
     :param statement: as the client sent it
     """
@@ -73,6 +75,26 @@ class Journal:
         if len(self._statements) >= _BATCH:
             await self.flush()
 
+    async def user(self, login: str) -> tuple[str, str | None] | None:
+        """
+        Return the user that a name logs in, and the digest of the password if it has one that is still valid.
+
+        :param login: the user's name, before which there may be ``IAM:``
+        :return: None if there is no such user
+        """
+        query = (
+            "SELECT rolname, digest FROM rs_catalog.users AS u LEFT JOIN rs_catalog.passwords AS p"
+            " ON p.user_id = u.oid AND COALESCE(u.rolvaliduntil > now(), true)"
+            " WHERE rolname IN (%s, %s) ORDER BY rolname = %s DESC"
+        )
+        names = [login, login.removeprefix("IAM:"), login]
+        try:
+            cursor = await self._connection.execute(query, names)
+        except psycopg.OperationalError:  # PostgreSQL has ended it, as after one of its processes died
+            await self.connect()
+            cursor = await self._connection.execute(query, names)
+        return await cursor.fetchone()
+
     async def flush(self) -> None:
         """Write what waits, so that a query sees it."""
         statements, self._statements = self._statements, []
@@ -90,6 +112,7 @@ class Journal:
         *,
         table_id: int,
         session_id: int,
+        user: str,
         started: datetime,
         failure: str,
     ) -> int:
@@ -100,16 +123,18 @@ class Journal:
         :param load: what it did, ended
         :param table_id: PostgreSQL's number of the table
         :param session_id: the process id of the client's session
+        :param user: who ran it
         :param started: when it began, UTC
         :param failure: why it failed; empty if it did not
         """
         cursor = await self._connection.execute(
-            "INSERT INTO rs_catalog.loads (session_id, table_id, table_name, data_source, status,"
+            "INSERT INTO rs_catalog.loads (user_id, session_id, table_id, table_name, data_source, status,"
             " start_time, end_time, loaded_rows, source_file_count, source_file_bytes, error_count,"
             " error_message)"
-            " VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s) RETURNING query_id",
+            " VALUES ((SELECT oid FROM pg_roles WHERE rolname = %s),"
+            " %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s) RETURNING query_id",
             (
-                *(session_id, table_id, statement.table, statement.source),
+                *(user, session_id, table_id, statement.table, statement.source),
                 *("aborted" if failure else "completed", started, now(), 0 if failure else load.loaded),
                 *(
                     len(load.files),

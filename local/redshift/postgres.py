@@ -18,8 +18,9 @@ import psycopg
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
+from local.redshift import passwords
 from local.redshift.errors import SqlError
-from local.settings import REDSHIFT_DATABASE, REDSHIFT_USER, Settings
+from local.settings import REDSHIFT_DATABASE, REDSHIFT_PASSWORD, REDSHIFT_USER, Settings
 
 OLDEST_VERSION = 18
 SUPERUSER = "postgres"
@@ -156,12 +157,23 @@ class Postgres:
                         " LOCALE_PROVIDER builtin BUILTIN_LOCALE 'C.UTF-8' LOCALE 'C'"
                     ).format(**names)
                 )
+            # What makes it Redshift's superuser: privileges.py says why
+            connection.execute(sql.SQL("ALTER ROLE {user} CREATEROLE").format(**names))
+            connection.execute(
+                sql.SQL("ALTER ROLE {user} SET createrole_self_grant = 'set, inherit'").format(**names)
+            )
+            connection.execute(sql.SQL("GRANT pg_read_all_stats TO {user} WITH ADMIN OPTION").format(**names))
             # Redshift loops only over what it cannot hash, such as a cross join; PostgreSQL would look for
             # each row of a small table in the zone maps of a large one
             # (https://docs.aws.amazon.com/redshift/latest/dg/c-the-query-plan.html).
             connection.execute(sql.SQL("ALTER DATABASE {database} SET enable_nestloop = off").format(**names))
         with psycopg.connect(self.dsn) as connection:
             connection.execute(CATALOG.read_bytes())
+            connection.execute(
+                "INSERT INTO rs_catalog.passwords SELECT oid, %s FROM rs_catalog.users WHERE rolname = %s"
+                " ON CONFLICT DO NOTHING",
+                [passwords.salted(REDSHIFT_PASSWORD), REDSHIFT_USER],
+            )
 
 
 def _is_postgres(pid: int) -> bool:

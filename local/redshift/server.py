@@ -17,14 +17,14 @@ import trustme
 from psycopg.conninfo import conninfo_to_dict
 
 from local import temporary_password
-from local.redshift import wire
+from local.redshift import passwords, wire
 from local.redshift.errors import SqlError
 from local.redshift.faults import FILE_VARIABLE, Faults
 from local.redshift.journal import Journal
 from local.redshift.postgres import Postgres
 from local.redshift.session import Session
 from local.redshift.wire import Connection, Message
-from local.settings import REDSHIFT_DATABASE, REDSHIFT_PASSWORD, REDSHIFT_USER, Settings
+from local.settings import REDSHIFT_DATABASE, Settings
 
 SERVER_VERSION = "8.0.2"  # what Redshift reports; drivers choose their catalog queries by it
 
@@ -161,24 +161,41 @@ class Server:
             return
         names = wire.texts(body)
         parameters = dict(zip(names[::2], names[1::2], strict=False))
+        async with asyncio.timeout(_LOGIN_SECONDS):
+            await client.send(wire.ASK_PASSWORD)
+            answer = await client.read()
         try:
-            async with asyncio.timeout(_LOGIN_SECONDS):
-                await _authenticate(client, parameters)
             upstream = await self._connect_upstream()
+            try:
+                user = await self._authenticate(parameters, answer)
+                await self._open_session(client, upstream, user, parameters)
+            finally:
+                await upstream.close()
         except SqlError as problem:
             _log.info("login refused: %s", problem.message)
             await client.send(wire.error(problem, "FATAL"))
-            return
-        try:
-            await self._open_session(client, upstream, parameters)
-        finally:
-            await upstream.close()
+
+    async def _authenticate(self, parameters: dict[str, str], answer: Message) -> str:
+        """
+        Check who wants to log in, and return the user's name.
+
+        :raises SqlError: 28P01 or 3D000, worded as PostgreSQL and Redshift do
+        """
+        login = parameters.get("user", "")
+        password = wire.decoded(wire.split(answer.body, 1)[0]) if answer.kind == b"p" else ""
+        user = await self.journal.user(login)
+        if not user or not _knows(password, login, user[1]):
+            raise SqlError(f'password authentication failed for user "{login}"', "28P01")
+        database = parameters.get("database") or login
+        if database != REDSHIFT_DATABASE:
+            raise SqlError(f'database "{database}" does not exist', "3D000")
+        return user[0]
 
     async def _open_session(
-        self, client: Connection, upstream: Connection, parameters: dict[str, str]
+        self, client: Connection, upstream: Connection, user: str, parameters: dict[str, str]
     ) -> None:
         kept = {name: value for name, value in parameters.items() if name.lower() in _STARTUP_SETTINGS}
-        upstream.writer.write(wire.startup({"user": REDSHIFT_USER, "database": REDSHIFT_DATABASE, **kept}))
+        upstream.writer.write(wire.startup({"user": user, "database": REDSHIFT_DATABASE, **kept}))
         while True:
             message = await upstream.read()
             match wire.texts(message.body) if message.kind == b"S" else []:
@@ -207,22 +224,8 @@ def _tls(settings: Settings) -> ssl.SSLContext:
     return context
 
 
-async def _authenticate(client: Connection, parameters: dict[str, str]) -> None:
-    """
-    Ask for the password and check it.
-
-    :raises SqlError: 28P01 or 3D000, worded as PostgreSQL and Redshift do
-    """
-    await client.send(wire.ASK_PASSWORD)
-    answer = await client.read()
-    user = parameters.get("user", "")
-    password = wire.decoded(wire.split(answer.body, 1)[0]) if answer.kind == b"p" else ""
-    if user == f"IAM:{REDSHIFT_USER}":
-        known = temporary_password.is_valid(user, password)
-    else:
-        known = (user, password) == (REDSHIFT_USER, REDSHIFT_PASSWORD)
-    if not known:
-        raise SqlError(f'password authentication failed for user "{user}"', "28P01")
-    database = parameters.get("database") or user
-    if database != REDSHIFT_DATABASE:
-        raise SqlError(f'database "{database}" does not exist', "3D000")
+def _knows(password: str, login: str, digest: str | None) -> bool:
+    """Return whether a password is that of a login, or a temporary one where the name asks for that."""
+    if login.startswith("IAM:"):
+        return temporary_password.is_valid(login, password)
+    return digest is not None and passwords.fits(password, digest, login)

@@ -18,7 +18,7 @@ from local.redshift.errors import SqlError, service_error, unsupported
 from local.redshift.faults import Faults, Moment
 from local.redshift.journal import Journal, now, without_secrets
 from local.redshift.wire import Connection, Message
-from local.settings import ACCOUNT, REDSHIFT_CLUSTER, REDSHIFT_ROLE, REDSHIFT_USER, REGION
+from local.settings import ACCOUNT, REDSHIFT_CLUSTER, REDSHIFT_ROLE, REGION
 
 _log = logging.getLogger(__name__)
 
@@ -31,6 +31,7 @@ _SHOW_ALL = b"12t3TnDCsINZ"
 _SHOW_RESULT = b"TDCINZ"  # what answers a Query message
 _SHOW_NOTHING = b""
 
+_NOT_ALLOWED = "42501"
 _BYTE_LIMIT = re.compile(r"(character(?: varying)?\(\d+\)) [0-9a-f]{8}")
 
 _TABLE_COLUMNS = """
@@ -49,7 +50,8 @@ SELECT
     NOT a.attnotnull,
     a.atthasdef OR a.attidentity <> '',
     a.attrelid::oid,
-    pg_catalog.pg_backend_pid()
+    pg_catalog.pg_backend_pid(),
+    current_user
 FROM pg_catalog.pg_attribute AS a
 INNER JOIN pg_catalog.pg_type AS t ON t.oid = a.atttypid
 WHERE a.attrelid = pg_catalog.to_regclass('{table}') AND a.attnum > 0 AND NOT a.attisdropped
@@ -237,6 +239,8 @@ class Session:
                 end = await self._ask(execute, show, show_end=False)
                 for hidden in statement.translation.then:
                     await self._run_hidden(hidden)
+                if statement.translation.tag:
+                    end = Message(b"C", wire.text(statement.translation.tag))
                 words = wire.texts(end.body)[0].split() if end.kind == b"C" else []
                 rows = int(words[-1]) if words and words[-1].isdigit() else None
             if fault == "after":
@@ -283,6 +287,8 @@ class Session:
         limit = _BYTE_LIMIT.fullmatch(fields.get("n", ""))
         if limit:
             fields = {"S": "ERROR", "V": "ERROR", "C": "22001", "M": f"value too long for type {limit[1]}"}
+        if fields["C"] == _NOT_ALLOWED:  # in Redshift's words
+            fields["M"] = re.sub("(for|of) (table|view) ", r"\1 relation ", fields["M"])
         # Not PostgreSQL's message, which may quote a value
         self._log_failure(fields["C"], "")
         await self._client.send(wire.with_fields(b"E", fields))
@@ -308,13 +314,16 @@ class Session:
 
     async def _copy(self, statement: copy.CopyStatement) -> int:
         """Run a COPY from S3 as one from the client, and return how many rows it loaded."""
-        _check_role(statement.iam_role)
         started, table = now(), dialect.relation(statement.table)
         rows = await self._run_hidden(_TABLE_COLUMNS.format(table=table.replace("'", "''")))
         if not rows:
             raise SqlError(f"Cannot COPY into nonexistent table {statement.table}", "42P01")
         columns = [_column(*row[:6]) for row in rows]
-        table_id, session_id = (int(value or 0) for value in rows[0][6:])
+        table_id, session_id = (int(value or 0) for value in rows[0][6:8])
+        user = rows[0][8] or ""
+        if statement.iam_role:
+            await self._run_hidden(f"SELECT rs_catalog.require_assumerole('{statement.iam_role}')")
+        _check_role(statement.iam_role, user)
         load = copy.start_load(statement, columns, self._s3_url)
         names = ", ".join(dialect.quoted(name) for name in load.target_columns)
         await self._run_hidden(f"COPY {table} ({names}) FROM STDIN")
@@ -336,7 +345,13 @@ class Session:
             raise
         finally:
             load_id = await self._journal.loaded(
-                statement, load, table_id=table_id, session_id=session_id, started=started, failure=failure
+                statement,
+                load,
+                table_id=table_id,
+                session_id=session_id,
+                user=user,
+                started=started,
+                failure=failure,
             )
         await self._run_hidden(
             f"SELECT set_config('redshift.last_copy_count', '{load.loaded}', false),"
@@ -358,20 +373,21 @@ class Session:
         return None
 
 
-def _check_role(roles: str | None) -> None:
+def _check_role(roles: str | None, user: str) -> None:
     """
     Refuse a role that is not attached to the cluster; of a chain, the first must be.
 
     https://docs.aws.amazon.com/redshift/latest/mgmt/authorizing-redshift-service.html
 
     :param roles: what COPY was given: ARNs, separated by commas, ``default``, or none
+    :param user: who runs it
     """
     role = (roles or "default").partition(",")[0]
     if role in ("default", REDSHIFT_ROLE):
         return
-    user = f"arn:aws:redshift:{REGION}:{ACCOUNT}:dbuser:{REDSHIFT_CLUSTER}/{REDSHIFT_USER}"
+    arn = f"arn:aws:redshift:{REGION}:{ACCOUNT}:dbuser:{REDSHIFT_CLUSTER}/{user}"
     raise service_error(
-        f"User {user} is not authorized to assume IAM Role {role}",
+        f"User {arn} is not authorized to assume IAM Role {role}",
         f"IAM Role={role}",
         f"only {REDSHIFT_ROLE} is attached to the local Redshift",
     )

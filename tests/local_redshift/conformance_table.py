@@ -28,7 +28,9 @@ What differs and shows in no statement's result:
 - Comparisons do not see blanks at the end of a text, except of a parameter's value, in NULLIF and in JOIN …
   USING. What grouping, DISTINCT and EXCEPT make of them on Redshift is not documented; here they see them.
 - A number within an object or an array that COPY stores as text loses zeros at its end: 2.50 becomes 2.5.
-- There is one user and one database, both `sparkify`, and neither privileges nor queues.
+- There is one database, and no queues. The only superuser is `sparkify`; not even it may give a table to a
+  user who may not create tables in that schema. Only owners may alter and drop a table, whatever is granted.
+- Errors about privileges have PostgreSQL's words where Amazon does not document Redshift's.
 
 Clients may use TLS: `redshift-ca.pem` in the stack's folder, `.local`, is the certificate of the CA, new with
 each start. `"iam": true` works with the cluster identifier `sparkify` and the local S3's address as

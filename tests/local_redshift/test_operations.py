@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import psutil
 import psycopg
@@ -36,9 +37,9 @@ class Process:
         port = int(self.process.stdout.readline().split("127.0.0.1:")[1].split(",")[0])
         self.settings = Settings(home=home, redshift_port=port)
 
-    def connect(self) -> psycopg.Connection:
+    def connect(self, **options: Any) -> psycopg.Connection:
         """Connect, in autocommit."""
-        return psycopg.connect(self.settings.redshift_dsn, autocommit=True)
+        return psycopg.connect(self.settings.redshift_dsn, autocommit=True, **options)
 
     def ask(self, sql: str) -> list[tuple[object, ...]]:
         """Return a query's rows, over a connection of its own."""
@@ -92,6 +93,23 @@ def test_a_killed_server_finds_its_data_again(start: Callable[[], Process]) -> N
     server = start()
     assert server.ask("SELECT id FROM pets") == [(7,)]
     assert server.postmaster() == postmaster
+    assert server.end() == 0
+
+
+def test_users_and_what_they_may_do_outlast_a_restart(start: Callable[[], Process]) -> None:
+    server = start()
+    with server.connect() as connection:
+        connection.execute("CREATE USER ann PASSWORD 'Mypassword1'")
+        connection.execute("REVOKE CREATE ON SCHEMA public FROM PUBLIC")
+        connection.execute("REVOKE ASSUMEROLE ON ALL FROM PUBLIC FOR ALL")
+        connection.execute("ALTER USER sparkify PASSWORD 'Another2'")
+    assert server.end() == 0
+    server = start()
+    with server.connect(user="ann", password="Mypassword1") as connection:
+        with pytest.raises(psycopg.errors.InsufficientPrivilege):
+            connection.execute("CREATE TABLE public.pets (id INT)")
+        assert connection.execute("SELECT HAS_ASSUMEROLE_PRIVILEGE('x', 'COPY')").fetchall() == [(False,)]
+    server.connect(password="Another2").close()
     assert server.end() == 0
 
 
