@@ -13,7 +13,6 @@ from airflow.sdk import chain, dag
 
 from sparkify import setup_check
 from sparkify.setup_check import step
-from sparkify.tables import SQL_FOLDER
 
 SETTINGS = {
     "log_data": "{{ var.value.get('sparkify_log_data', '') }}",
@@ -103,7 +102,7 @@ def sparkify_check_setup():
     compare_tables = PythonOperator(
         task_id="compare_tables",
         python_callable=step(setup_check.compare_tables),
-        op_kwargs={"conn_id": "redshift", "folder": str(SQL_FOLDER / "ddl")},
+        op_kwargs={"conn_id": "redshift"},
     )
     steps = [
         *(check_settings, show_versions, identify_to_aws, *list_inputs, write_file, reach_warehouse, log_in),

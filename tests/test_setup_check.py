@@ -13,6 +13,7 @@ import boto3
 import pytest
 import trustme
 from airflow.providers.amazon.aws.hooks.redshift_sql import RedshiftSQLHook
+from airflow.sdk.exceptions import AirflowFailException
 from botocore.exceptions import ClientError, EndpointConnectionError, NoCredentialsError, NoRegionError
 
 from local.settings import REDSHIFT_ROLE, REGION
@@ -20,7 +21,7 @@ from sparkify import setup_check
 from sparkify.advice import aws_advice, warehouse_advice
 from sparkify.files import SourceError
 from sparkify.setup_check import SetupError
-from sparkify.tables import SQL_FOLDER, TABLES
+from sparkify.tables import MIGRATIONS, SQL_FOLDER, TABLES
 from tests.conftest import free_port
 from tests.local.test_s3 import client, serving
 from tests.test_pipeline import airflow
@@ -31,7 +32,6 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning"),
 ]
 
-DDL = str(SQL_FOLDER / "ddl")
 INPUT = "s3://udacity-dend/log_data/"
 SETTINGS = {
     "log_data": INPUT,
@@ -73,7 +73,9 @@ def test_all_is_well_on_the_local_stack(airflow_home, created, s3):
     found = summary(run)
     assert {state for state, _ in found.values()} == {"ok"}
     assert "user sparkify, database sparkify, schema public" in found["log_in"][1]
-    assert f"{len(TABLES)} of {len(TABLES)} tables in schema public are as defined" in found["compare_tables"][1]
+    assert found["compare_tables"][1].startswith(
+        f"{len(TABLES)} of {len(TABLES)} tables are in schema public, as defined"
+    )
     assert "apache-airflow 3." in found["show_versions"][1]
     assert s3.list_keys("sparkify-etl", prefix="runs/sparkify_check_setup/") == []
 
@@ -450,7 +452,8 @@ def batches(warehouse):
     def change(pattern, replacement):
         changed, count = re.subn(pattern, replacement, BATCHES)
         assert count == 1
-        warehouse.run(["DROP TABLE etl_batches", changed])
+        migrated = [f"INSERT INTO etl_migrations VALUES ('{name}', 'run 1', SYSDATE)" for name in MIGRATIONS]
+        warehouse.run([*migrated, "DROP TABLE etl_batches", changed])
 
     yield change
     warehouse.run(["DROP TABLE IF EXISTS etl_batches", BATCHES])
@@ -478,23 +481,35 @@ def batches(warehouse):
 def test_a_table_that_is_not_as_defined_is_named(batches, pattern, replacement, problem):
     batches(pattern, replacement)
     with pytest.raises(SetupError, match=f"^In schema public, [^;]*{problem}. ALTER TABLE, or trigger"):
-        setup_check.compare_tables("redshift", DDL)
+        setup_check.compare_tables("redshift")
 
 
-def test_a_column_that_was_dropped_is_named(warehouse):
-    warehouse.run("ALTER TABLE dim_time DROP COLUMN weekday")
-    try:
-        with pytest.raises(SetupError, match="dim_time lacks the column weekday integer NOT NULL"):
-            setup_check.compare_tables("redshift", DDL)
-    finally:
-        warehouse.run("ALTER TABLE dim_time ADD COLUMN weekday INTEGER NOT NULL")
+def test_a_column_that_was_dropped_is_named(warehouse, batches):
+    batches("files BIGINT", "files BIGINT")
+    warehouse.run("ALTER TABLE etl_batches DROP COLUMN files")
+    with pytest.raises(SetupError, match="etl_batches lacks the column files bigint NOT NULL"):
+        setup_check.compare_tables("redshift")
 
 
 def test_a_table_that_is_not_there_yet_is_no_problem(warehouse, batches):
     warehouse.run("DROP TABLE etl_batches")
-    found = setup_check.compare_tables("redshift", DDL)["found"]
-    assert f"{len(TABLES) - 1} of {len(TABLES)} tables" in found
-    assert "the first run creates them: etl_batches" in found
+    found = setup_check.compare_tables("redshift")["found"]
+    assert f"{len(TABLES) - 1} of {len(TABLES)} tables are in schema public" in found
+    assert "as defined, the next run creates etl_batches" in found
+
+
+def test_a_difference_that_a_migration_may_mend_is_no_problem(warehouse, batches):
+    batches("files BIGINT", "files INTEGER")
+    warehouse.run("DELETE FROM etl_migrations")
+    found = setup_check.compare_tables("redshift")["found"]
+    assert "the next run applies 0001" in found
+    assert "until then etl_batches has files integer" in found
+
+
+def test_tables_of_a_newer_release_are_named(warehouse):
+    warehouse.run("INSERT INTO etl_migrations VALUES ('9999_of_tomorrow', 'run 1', SYSDATE)")
+    with pytest.raises(AirflowFailException, match=r"newer release, .* 9999_of_tomorrow. Deploy that release"):
+        setup_check.compare_tables("redshift")
 
 
 def test_every_line_of_a_definition_is_a_column_or_a_key():

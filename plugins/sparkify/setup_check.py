@@ -12,7 +12,6 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from importlib.metadata import version
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, ParamSpec
 
 from airflow.providers.amazon.aws.hooks.s3 import S3Hook
@@ -22,9 +21,18 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from sparkify.advice import aws_advice, warehouse_advice
 from sparkify.errors import error_message, is_database_error
-from sparkify.files import SourceError, list_prefix, split_url
-from sparkify.sql import Transaction, aws_region, copy_json, literal, role, run_in_transaction
-from sparkify.tables import TABLES
+from sparkify.files import list_prefix, split_url
+from sparkify.operators import CreateTablesOperator
+from sparkify.sql import (
+    Transaction,
+    aws_region,
+    copy_json,
+    literal,
+    role,
+    run_in_transaction,
+    run_one_by_one,
+)
+from sparkify.tables import DDL, MIGRATIONS, SQL_FOLDER
 
 if TYPE_CHECKING:
     from airflow.sdk.types import RuntimeTaskInstanceProtocol
@@ -51,16 +59,16 @@ def step(check: Callable[P, Found]) -> Callable[P, Found]:
     """
     Make a task of a check: log what it found or why it failed, and leave that to the summary, too.
 
-    :param check: returns what it found; SetupError, SourceError and ValueError are what a person can mend
+    :param check: returns what it found
     """
 
     @functools.wraps(check)
     def run(*args: P.args, **kwargs: P.kwargs) -> Found:
         try:
             found = check(*args, **kwargs)
-        except (SetupError, SourceError, ValueError) as problem:
+        except Exception as problem:
             log.error("%s", problem)
-            get_current_context()["ti"].xcom_push(PROBLEM, str(problem))
+            get_current_context()["ti"].xcom_push(PROBLEM, str(problem) or repr(problem))
             raise
         log.info("%s", found["found"])
         return found
@@ -284,19 +292,19 @@ class Column(NamedTuple):
         return f"{self.name} {self.type}{length}{'' if self.nullable else ' NOT NULL'}"
 
 
-def compare_tables(conn_id: str, folder: str) -> Found:
+def compare_tables(conn_id: str) -> Found:
     """
     Compare the tables with their definitions: columns, their order, types and whether they may be null.
 
     :param conn_id: the warehouse's connection
-    :param folder: the folder of the definitions, ``<table>.sql``
-    :raises SetupError: names every difference; a table that is not there yet is none
+    :raises SetupError: names every difference; a table that is not there yet is none, nor is one that the
+        next run's migrations may mend
     """
-    expected = {table: defined_columns(Path(folder, f"{table}.sql").read_text()) for table in TABLES}
+    expected = {table: defined_columns((SQL_FOLDER / file).read_text()) for table, file in DDL.items()}
 
     def transaction() -> Transaction[tuple[str, list[Any]]]:
         ((schema,),) = (yield "SELECT CURRENT_SCHEMA()").rows
-        names = ", ".join(literal(table) for table in TABLES)
+        names = ", ".join(literal(table) for table in DDL)
         # https://docs.aws.amazon.com/redshift/latest/dg/r_SVV_COLUMNS.html
         columns = yield (
             "SELECT table_name, column_name, data_type, character_maximum_length, is_nullable"
@@ -307,20 +315,29 @@ def compare_tables(conn_id: str, folder: str) -> Found:
         return schema, columns.rows
 
     with _asking_the_warehouse(conn_id):
-        schema, rows = run_in_transaction(BaseHook.get_hook(conn_id), transaction())
+        hook = BaseHook.get_hook(conn_id)
+        schema, rows = run_in_transaction(hook, transaction())
+        tables = CreateTablesOperator(task_id="look", ddl=DDL, migrations=MIGRATIONS)
+        _, pending = run_one_by_one(hook, tables.look())
     found: dict[str, list[Column]] = {}
     for table, name, data_type, length, nullable in rows:
         kept = length if data_type.startswith("character") else None
         found.setdefault(table, []).append(Column(name, data_type, kept, nullable == "YES"))
     differences = [each for table in found for each in _differences(table, expected[table], found[table])]
-    if differences:
+    if differences and not pending:
         raise SetupError(
             f"In schema {schema}, {'; '.join(differences)}. ALTER TABLE, or trigger sparkify_create_tables,"
             " which drops all tables; the next run then loads everything again"
         )
-    missing = [table for table in TABLES if table not in found]
-    made = f"; not there yet, the first run creates them: {', '.join(missing)}" if missing else ""
-    return {"found": f"{len(found)} of {len(TABLES)} tables in schema {schema} are as defined{made}"}
+    missing = [table for table in DDL if table not in found]
+    notes = [
+        f"{len(found)} of {len(DDL)} tables are in schema {schema}",
+        *(["as defined"] if found and not differences else []),
+        *([f"the next run creates {', '.join(missing)}"] if missing else []),
+        *(["the next run applies " + ", ".join(pending)] if pending else []),
+        *(["until then " + "; ".join(differences)] if differences else []),
+    ]
+    return {"found": ", ".join(notes)}
 
 
 def defined_columns(ddl: str) -> list[Column]:
