@@ -5,12 +5,13 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 LOCAL := $(BIN)/python -m local
+CHECKOV := .venv-checkov
 LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header
 
-.PHONY: help demo test bench web check fix up down clean lock
+.PHONY: help demo test bench web check fix up down clean lock infra-check
 
 help: ## list the targets
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 10
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 13
 
 $(VENV)/ready: requirements-dev.txt
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' \
@@ -43,6 +44,20 @@ fix: $(VENV)/ready ## repair what ruff and sqlfluff can
 	$(BIN)/ruff format
 	$(BIN)/sqlfluff fix --disable-progress-bar include/sql
 
+$(CHECKOV)/ready: infra/requirements.txt
+	@echo "Setting up $(CHECKOV): about a minute, once"
+	$(PYTHON) -m venv --clear $(CHECKOV)
+	$(CHECKOV)/bin/pip install --quiet --disable-pip-version-check --require-hashes -r infra/requirements.txt
+	@touch $@
+
+infra-check: $(VENV)/ready $(CHECKOV)/ready ## report what cfn-lint and checkov find in the stack for AWS
+	$(BIN)/cfn-lint infra/sparkify.yaml
+	@# checkov looks at what the parameters' defaults would create: at each kind of warehouse in turn.
+	sed 's/Default: serverless/Default: cluster/' infra/sparkify.yaml > $(CHECKOV)/cluster.yaml
+	for template in infra/sparkify.yaml $(CHECKOV)/cluster.yaml; do \
+		$(CHECKOV)/bin/checkov --framework cloudformation --skip-download --quiet --compact --file $$template || exit 1; \
+	done
+
 bench: $(VENV)/ready ## the benchmarks, each as a ratio taken in one run
 	$(BIN)/python -m benchmarks.growth
 	$(BIN)/python -m benchmarks.files
@@ -56,10 +71,11 @@ down: ## stop everything that was started
 
 clean: ## stop everything, and remove all that the targets created
 	@if [ -x $(BIN)/python ]; then $(LOCAL) clean; fi
-	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(CHECKOV) .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 lock: $(VENV)/ready ## lock the requirements again, at their newest versions
 	$(LOCK) --upgrade requirements-dev.in -o requirements-dev.txt
 	$(LOCK) --upgrade -c requirements-dev.txt requirements.in -o requirements.txt
 	$(LOCK) --upgrade -c requirements-dev.txt local/requirements.in -o local/requirements.txt
+	$(LOCK) --upgrade infra/requirements.in -o infra/requirements.txt
