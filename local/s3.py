@@ -111,7 +111,7 @@ def _serverless_first(moto: WSGIApplication, port: int) -> WSGIApplication:
     :param port: where the only workgroup, the local Redshift, listens
     """
 
-    def respond(operation: str, request: dict[str, Any]) -> dict[str, Any]:
+    def respond(operation: str, request: dict[str, Any], access_key: str) -> dict[str, Any]:
         if request.get("workgroupName") != REDSHIFT_CLUSTER:
             message = f"There is no workgroup {request.get('workgroupName')}"
             return {"__type": "ResourceNotFoundException", "message": message}
@@ -121,7 +121,7 @@ def _serverless_first(moto: WSGIApplication, port: int) -> WSGIApplication:
         seconds = request.get("durationSeconds", 900)
         if not 900 <= seconds <= 3600:
             return {"__type": "ValidationException", "message": "durationSeconds: from 900 to 3600"}
-        user, expires = f"IAM:{REDSHIFT_USER}", datetime.now(UTC) + timedelta(seconds=seconds)
+        user, expires = _database_user(access_key), datetime.now(UTC) + timedelta(seconds=seconds)
         password = temporary_password.sign(user, expires)
         return {"dbUser": user, "dbPassword": password, "expiration": expires.timestamp()}
 
@@ -130,12 +130,24 @@ def _serverless_first(moto: WSGIApplication, port: int) -> WSGIApplication:
         if service != "RedshiftServerless" or operation not in ("GetCredentials", "GetWorkgroup"):
             return moto(environ, start_response)
         request = json.loads(environ["wsgi.input"].read(int(environ["CONTENT_LENGTH"])))
-        response = respond(operation, request)
+        access_key = environ.get("HTTP_AUTHORIZATION", "").partition("Credential=")[2].partition("/")[0]
+        response = respond(operation, request, access_key)
         status = "400 Bad Request" if "__type" in response else "200 OK"
         start_response(status, [("content-type", "application/x-amz-json-1.1")])
         return [json.dumps(response).encode()]
 
     return answer
+
+
+def _database_user(access_key: str) -> str:
+    """Return the user that an identity of IAM has on Serverless; an unknown key is the superuser's."""
+    from moto.sts.models import sts_backends
+
+    _, arn, _ = sts_backends[ACCOUNT]["aws"].get_caller_identity(access_key, REGION)
+    kind, name = arn.rpartition(":")[2].split("/")[:2]
+    if kind == "assumed-role":
+        return f"IAMR:{name}"
+    return f"IAM:{REDSHIFT_USER if name == 'moto' else name}"
 
 
 class _Services(DomainDispatcherApplication):

@@ -2,7 +2,9 @@
 
 import json
 import re
+from contextlib import closing
 
+import boto3
 import pytest
 import trustme
 from airflow.providers.amazon.aws.hooks.redshift_sql import RedshiftSQLHook
@@ -88,6 +90,19 @@ def test_no_example_logs_in_where_another_authority_vouches_for_the_server(
 def test_no_example_logs_in_at_a_host_that_the_certificate_does_not_name(log_in, example):
     with pytest.raises(InterfaceError, match=r"not valid for '127\.1'"):
         log_in(example, host="127.1")
+
+
+def test_on_serverless_a_role_of_iam_is_a_user_of_its_own(stack, created, log_in, monkeypatch):
+    local = {"endpoint_url": stack.s3_url, "region_name": REGION}
+    with closing(boto3.client("iam", **local)) as iam, closing(boto3.client("sts", **local)) as sts:
+        role = iam.create_role(RoleName="airflow", AssumeRolePolicyDocument="{}")["Role"]["Arn"]
+        session = sts.assume_role(RoleArn=role, RoleSessionName="test")["Credentials"]
+    created.run('CREATE USER "IAMR:airflow" PASSWORD DISABLE')  # Redshift makes it at the first login
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", session["AccessKeyId"])
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", session["SecretAccessKey"])
+    monkeypatch.setenv("AWS_SESSION_TOKEN", session["SessionToken"])
+    assert log_in(SERVERLESS) == [("IAMR:airflow", REDSHIFT_DATABASE)]
+    created.run('DROP USER "IAMR:airflow"')
 
 
 def test_serverless_needs_no_host_and_names_a_workgroup_that_it_does_not_know(log_in):

@@ -508,7 +508,7 @@ def test_a_difference_that_a_migration_may_mend_is_no_problem(warehouse, batches
 
 def test_tables_of_a_newer_release_are_named(warehouse):
     warehouse.run("INSERT INTO etl_migrations VALUES ('9999_of_tomorrow', 'run 1', SYSDATE)")
-    with pytest.raises(AirflowFailException, match=r"newer release, .* 9999_of_tomorrow. Deploy that release"):
+    with pytest.raises(AirflowFailException, match=r"newer release, .* 9999_of_tomorrow. Deploy that"):
         setup_check.compare_tables("redshift")
 
 

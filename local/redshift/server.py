@@ -226,6 +226,6 @@ def _tls(settings: Settings) -> ssl.SSLContext:
 
 def _knows(password: str, login: str, digest: str | None) -> bool:
     """Return whether a password is that of a login, or a temporary one where the name asks for that."""
-    if login.startswith("IAM:"):
+    if login.startswith(("IAM:", "IAMR:")):
         return temporary_password.is_valid(login, password)
     return digest is not None and passwords.fits(password, digest, login)
