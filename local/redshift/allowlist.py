@@ -15,12 +15,17 @@ from local.redshift.errors import SqlError, unsupported
 Type = DataType.Type
 
 
-def _words_of(text: str) -> frozenset[str]:
+def words_of(text: str) -> frozenset[str]:
+    """
+    Return the words of a text, as a set.
+
+    :param text: words and white space
+    """
     return frozenset(text.split())
 
 
 # https://docs.aws.amazon.com/redshift/latest/dg/r_pg_keywords.html
-RESERVED_WORDS = _words_of(
+RESERVED_WORDS = words_of(
     """
     AES128 AES256 ALL ALLOWOVERWRITE ANALYSE ANALYZE AND ANY ARRAY AS ASC AUTHORIZATION AZ64 BACKUP BETWEEN
     BINARY BLANKSASNULL BOTH BYTEDICT BZIP2 CASE CAST CHECK COLLATE COLUMN CONSTRAINT CREATE CREDENTIALS
@@ -38,7 +43,7 @@ RESERVED_WORDS = _words_of(
 )
 
 # Functions that may be called. Those whose meaning differs are rewritten below or replaced in catalog.sql.
-_FUNCTIONS = _words_of(
+_FUNCTIONS = words_of(
     """
     ABS ADD_MONTHS AVG BTRIM CEIL CEILING CHARINDEX CHR COALESCE CONCAT CONVERT_TIMEZONE COUNT CUME_DIST
     CURRENT_DATABASE CURRENT_SCHEMA CURRENT_SETTING DATEADD DATEDIFF DATE_ADD DATE_DIFF DATE_PART DATE_TRUNC
@@ -77,7 +82,7 @@ _HINTS = {
 
 
 # The kinds of expressions that a statement may consist of, by sqlglot's names …
-_EXPRESSIONS = _words_of(
+_EXPRESSIONS = words_of(
     """
     Add Alias AlterRename And Anonymous AtTimeZone BackupProperty Between Boolean ByteString Case Cast
     Column ColumnConstraint Constraint CurrentDate CurrentSchema CurrentTimestamp CurrentUser DPipe
@@ -127,7 +132,7 @@ _PARTS = {
 }
 _ALLOWED: dict[type[exp.Expr], frozenset[str] | None] = {
     **{getattr(exp, name): None for name in _EXPRESSIONS},
-    **{kind: _words_of(parts) for kind, parts in _PARTS.items()},
+    **{kind: words_of(parts) for kind, parts in _PARTS.items()},
 }
 
 _TYPES = {
@@ -138,7 +143,7 @@ _TYPES = {
 
 
 # https://docs.aws.amazon.com/redshift/latest/dg/r_Window_function_synopsis.html
-_FRAMED = _words_of(
+_FRAMED = words_of(
     "AVG COUNT FIRST_VALUE LAST_VALUE MAX MIN NTH_VALUE STDDEV STDDEV_POP STDDEV_SAMP SUM VARIANCE VAR_POP"
     " VAR_SAMP"
 )
@@ -185,6 +190,8 @@ def _check(node: exp.Expr) -> None:
         case exp.Values() if not isinstance(node.parent, exp.Insert):
             raise refusal("VALUES as a table")
         case exp.Window():
+            if isinstance(node.this, exp.WithinGroup):
+                raise refusal(f"{node.this.this.name.upper()} … OVER")
             ordered = node.args.get("order") and not node.args.get("spec")
             if ordered and node.this.name.upper() in _FRAMED:
                 message = "Aggregate window functions with an ORDER BY clause require a frame clause"

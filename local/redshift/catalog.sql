@@ -815,3 +815,35 @@ CREATE OR REPLACE AGGREGATE rs_catalog.avg(numeric) (
 CREATE OR REPLACE AGGREGATE rs_catalog.avg(double precision) (
     SFUNC = float8_accum, STYPE = float8[], INITCOND = '{0,0,0}', FINALFUNC = float8_avg
 );
+
+-- A percentile of decimals, in decimals: https://docs.aws.amazon.com/redshift/latest/dg/r_PERCENTILE_CONT.html
+CREATE OR REPLACE FUNCTION rs_catalog.percentile_cont(ungrouped numeric[], fraction numeric) RETURNS numeric
+LANGUAGE sql IMMUTABLE
+BEGIN ATOMIC
+    SELECT CASE
+        WHEN floor(place) = ceil(place) THEN sorted[place::integer]
+        ELSE (ceil(place) - place) * sorted[floor(place)::integer] + (place - floor(place)) * sorted[ceil(place)::integer]
+    END
+    FROM (
+        SELECT array_agg(element ORDER BY element) AS sorted, 1 + fraction * (count(*) - 1) AS place
+        FROM unnest(ungrouped) AS element
+        WHERE element IS NOT NULL
+    ) AS numbered;
+END;
+
+CREATE OR REPLACE FUNCTION rs_catalog.median(ungrouped numeric[]) RETURNS numeric LANGUAGE sql IMMUTABLE
+RETURN rs_catalog.percentile_cont(ungrouped, 0.5);
+
+CREATE OR REPLACE FUNCTION rs_catalog.median(ungrouped double precision[]) RETURNS double precision
+LANGUAGE sql IMMUTABLE
+BEGIN ATOMIC
+    SELECT percentile_cont(0.5) WITHIN GROUP (ORDER BY element) FROM unnest(ungrouped) AS element;
+END;
+
+-- Aggregates that can also be window functions, unlike PostgreSQL's
+CREATE OR REPLACE AGGREGATE rs_catalog.median(numeric) (
+    SFUNC = array_append, STYPE = numeric[], FINALFUNC = rs_catalog.median
+);
+CREATE OR REPLACE AGGREGATE rs_catalog.median(double precision) (
+    SFUNC = array_append, STYPE = double precision[], FINALFUNC = rs_catalog.median
+);

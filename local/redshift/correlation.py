@@ -1,50 +1,29 @@
 """
 Subqueries that refer to the query around them, in the ways that Redshift refuses.
 
-https://docs.aws.amazon.com/redshift/latest/dg/r_correlated_subqueries.html. Which table a column without a
-table's name belongs to is not known here, so it is taken for one of its own query's.
+https://docs.aws.amazon.com/redshift/latest/dg/r_correlated_subqueries.html
 """
-
-from collections.abc import Iterator
 
 from sqlglot import exp
 
+from local.redshift.columns import Columns, blocks_around
 from local.redshift.errors import SqlError
 
-_BLOCKS = (exp.Select, exp.Update, exp.Delete)
 
-
-def check(tree: exp.Expr) -> None:
+def check(tree: exp.Expr, columns: Columns) -> None:
     """
     Refuse correlated subqueries that Redshift cannot decorrelate.
 
     :param tree: the statement, names in lower case
+    :param columns: what its names mean
     :raises SqlError: 0A000
     """
     for column in tree.find_all(exp.Column):
-        blocks = list(_blocks_around(column))
-        for depth, outer in enumerate(blocks):
-            if column.table and column.table in _relations(outer):
-                if depth:
-                    _check_reference(blocks[depth - 1], outer, depth)
-                break
-
-
-def _blocks_around(node: exp.Expr) -> Iterator[exp.Expr]:
-    """Yield the queries that a node is part of, from the inside out."""
-    while node.parent:
-        node = node.parent
-        if isinstance(node, _BLOCKS):
-            yield node
-
-
-def _relations(block: exp.Expr) -> set[str]:
-    """Return the names that a query gives to what it reads."""
-    clauses = [block.args.get("from_"), *(block.args.get("joins") or [])]
-    read = [block.this, *(clause.this for clause in clauses if clause), *(block.args.get("using") or [])]
-    relations = [relation for relation in read if isinstance(relation, exp.Table | exp.Subquery)]
-    relations += [join.this for relation in relations for join in relation.args.get("joins") or []]
-    return {relation.alias_or_name for relation in relations}
+        outer = columns.block(column)
+        blocks = list(blocks_around(column))
+        depth = next((depth for depth, block in enumerate(blocks) if block is outer), 0)
+        if depth:
+            _check_reference(blocks[depth - 1], blocks[depth], depth)
 
 
 def _check_reference(subquery: exp.Expr, outer: exp.Expr, depth: int) -> None:

@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlglot import exp, transforms
 from sqlglot.dialects.postgres import Postgres
@@ -19,8 +19,9 @@ from sqlglot.expressions import DataType
 from sqlglot.parsers.redshift import RedshiftParser
 from sqlglot.tokens import Token, TokenType
 
-from local.redshift import blanks, correlation, privileges, tables
+from local.redshift import blanks, columns, correlation, privileges, tables
 from local.redshift.allowlist import check, refusal
+from local.redshift.arithmetic import type_numbers
 from local.redshift.errors import SqlError, unsupported
 
 Type = DataType.Type
@@ -78,6 +79,15 @@ _TRANSACTION = re.compile(
 )
 
 
+class CatalogColumn(NamedTuple):
+    """A table's column, and the name and modifier of its type, as PostgreSQL's catalog has them."""
+
+    table: str
+    name: str
+    type_name: str
+    type_modifier: int
+
+
 @dataclass(frozen=True)
 class Translation:
     """
@@ -115,8 +125,8 @@ class _Source(Redshift):
             # sqlglot reads more than a literal: in INTERVAL '1 day' + '2024-01-01', a sum of two intervals
             if not self._match_pair(TokenType.INTERVAL, TokenType.STRING, advance=False):
                 return None
-            self._advance()
-            quantity, unit = self._parse_string(), None
+            self._advance(2)
+            quantity, unit = exp.Literal.string(self._prev.text), None
             if self._curr and self._curr.text.upper() in _INTERVAL_UNITS:
                 unit = self._parse_var(any_token=True, upper=True)
                 if self._match_text_seq("TO") or not re.fullmatch(r"[+-]?[\d.]+", quantity.name):
@@ -151,19 +161,51 @@ class _Source(Redshift):
         }
 
 
-def translate(sql: str) -> Translation:
+def tables_read(sql: str) -> tuple[str, ...]:
+    """
+    Return the tables that a statement reads, named as PostgreSQL must be given them.
+
+    :param sql: one statement, without its semicolon, other than COPY
+    :raises SqlError: as ``translate`` does
+    """
+    return (_tables_read.__wrapped__ if _has_password(sql) else _tables_read)(sql)
+
+
+def translate(sql: str, catalog: tuple[CatalogColumn, ...] = ()) -> Translation:
     """
     Return what PostgreSQL is to run for one Redshift statement other than COPY.
 
     :param sql: one statement, without its semicolon
+    :param catalog: the columns of those tables that ``tables_read`` names and that are there
     :raises SqlError: 42601 when it cannot be read, 0A000 when the local Redshift does not know part of it
     """
-    # A password must not stay in memory
-    return (_translate.__wrapped__ if "password" in sql.lower() else _translate)(sql)
+    return (_translate.__wrapped__ if _has_password(sql) else _translate)(sql, catalog)
+
+
+def _has_password(sql: str) -> bool:
+    """Return whether a statement must not stay in memory."""
+    return "password" in sql.lower()
 
 
 @lru_cache(maxsize=4096)
-def _translate(sql: str) -> Translation:
+def _tables_read(sql: str) -> tuple[str, ...]:
+    tokens = _tokenize(sql)
+    verb = tokens[0].text.upper() if tokens else ""
+    if verb == "EXPLAIN":
+        return tables_read(_after(sql, tokens, "VERBOSE"))
+    if (
+        verb not in _STATEMENTS
+        or privileges.block(sql, tokens, _POSTGRES_SETTINGS)
+        or _reads_catalog_alone(sql)
+    ):
+        return ()
+    tree = _parse(sql)
+    check(tree)
+    return tuple(sorted(columns.tables(tree)))
+
+
+@lru_cache(maxsize=4096)
+def _translate(sql: str, catalog: tuple[CatalogColumn, ...]) -> Translation:
     tokens = _tokenize(sql)
     if not tokens:
         return Translation("")
@@ -174,17 +216,17 @@ def _translate(sql: str) -> Translation:
     command = _COMMANDS.get(verb)
     if command:
         return command(sql, tokens)
+    if verb == "EXPLAIN":
+        return Translation(f"EXPLAIN {translate(_after(sql, tokens, 'VERBOSE'), catalog).sql}")
     if verb not in _STATEMENTS:
         raise refusal(verb)
-    if verb in ("CREATE", "DROP", "ALTER"):
-        _check_object(verb, tokens)
     if _reads_catalog_alone(sql):
         # What psql's \d asks; it takes Redshift's version for a PostgreSQL that still had this column
         return Translation(re.sub(r"\bc\.relhasoids\b", "false", sql))
     tree = _parse(sql)
     if isinstance(tree, exp.Create) and isinstance(tree.expression, exp.Query) and not _has_as(tokens):
         raise SqlError("syntax error: AS must stand before the query that a table is made of", "42601")
-    return _translate_tree(tree)
+    return _translate_tree(tree, catalog)
 
 
 def split(sql: str) -> list[str]:
@@ -244,6 +286,10 @@ def _tokenize(sql: str) -> list[Token]:
 
 
 def _parse(sql: str) -> exp.Expr:
+    tokens = _tokenize(sql)
+    verb = tokens[0].text.upper()
+    if verb in ("CREATE", "DROP", "ALTER"):
+        _check_object(verb, tokens)
     try:
         (tree,) = _DIALECT.parse(sql)
     except ParseError as error:
@@ -299,22 +345,30 @@ def _generate(tree: exp.Expr) -> str:
         raise unsupported(str(error)) from error
 
 
-def _translate_tree(tree: exp.Expr) -> Translation:
+def _translate_tree(tree: exp.Expr, catalog: tuple[CatalogColumn, ...]) -> Translation:
     journal = any(
         t.name.lower() in ("local_statements", "local_connections") for t in tree.find_all(exp.Table)
     )
     then: tuple[str, ...] = ()
     check(tree)
-    correlation.check(tree)
+    if isinstance(tree, exp.Delete) and tree.args.get("tables"):  # DELETE t: FROM is optional in Redshift
+        tree.set("this", tree.args["tables"][0])
+        tree.set("tables", None)
+    known: dict[str, dict[str, exp.DataType]] = {}
+    for table, name, type_name, modifier in catalog:
+        known.setdefault(table, {})[name] = columns.catalog_type(type_name, modifier)
+    columns.name_items(tree)
+    columns.inline_aliases(tree, columns.Columns(known))
+    names = columns.Columns(known)
+    correlation.check(tree, names)
+    if names.know(tree):
+        type_numbers(tree, names)
     blanks.ignore(tree)
     tree = _rewritten(tree)
     if isinstance(tree, exp.Create):
         then = tables.create(tree)
     elif isinstance(tree, exp.Alter):
         then = tables.alter(tree)
-    elif isinstance(tree, exp.Delete) and tree.args.get("tables"):  # DELETE t: FROM is optional in Redshift
-        tree.set("this", tree.args["tables"][0])
-        tree.set("tables", None)
     alone = "ALTER TABLE ALTER COLUMN" if tree.find(exp.AlterColumn) else ""
     return Translation(_generate(tree), then, journal, alone)
 
@@ -375,10 +429,7 @@ def _function(node: exp.Anonymous) -> exp.Expr:
             return _call("DATE_TRUNC", _date_part(unit), value)
         case "LISTAGG", _ if not isinstance(node.parent, exp.WithinGroup):
             return _listagg(arguments, [])
-        case "MEDIAN", [value]:
-            order = exp.Order(expressions=[exp.Ordered(this=value)])
-            return exp.WithinGroup(this=_call("PERCENTILE_CONT", exp.Literal.number("0.5")), expression=order)
-        case (("AVG" | "REGEXP_REPLACE" | "VERSION"), _):
+        case (("AVG" | "MEDIAN" | "REGEXP_REPLACE" | "VERSION"), _):
             return _local(name.lower(), *arguments)
     return node
 
@@ -510,10 +561,6 @@ def _lock(sql: str, tokens: list[Token]) -> Translation:
     return Translation(f"LOCK TABLE {tables} IN ACCESS EXCLUSIVE MODE")
 
 
-def _explain(sql: str, tokens: list[Token]) -> Translation:
-    return Translation(f"EXPLAIN {_translate_tree(_parse(_after(sql, tokens, 'VERBOSE'))).sql}")
-
-
 def _truncate(sql: str, tokens: list[Token]) -> Translation:
     # It commits the transaction that it is in: https://docs.aws.amazon.com/redshift/latest/dg/r_TRUNCATE.html
     return Translation(f"TRUNCATE TABLE {relation(_after(sql, tokens, 'TABLE'))}", then=("COMMIT",))
@@ -538,7 +585,6 @@ _COMMANDS: dict[str, Callable[[str, list[Token]], Translation]] = {
     "VACUUM": _vacuum,
     **dict.fromkeys(("ANALYZE", "ANALYSE"), _analyze),
     "LOCK": _lock,
-    "EXPLAIN": _explain,
     "DEALLOCATE": _deallocate,
 }
 _STATEMENTS = ("SELECT", "WITH", "(", "INSERT", "UPDATE", "DELETE", "MERGE", "CREATE", "DROP", "ALTER")

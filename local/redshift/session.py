@@ -59,6 +59,16 @@ ORDER BY a.attnum
 """
 
 
+_COLUMNS = """
+SELECT t.name, a.attname, y.typname, a.atttypmod
+FROM pg_catalog.unnest(ARRAY['{tables}']) AS t (name)
+INNER JOIN pg_catalog.pg_attribute AS a ON a.attrelid = pg_catalog.to_regclass(t.name)
+INNER JOIN pg_catalog.pg_type AS y ON y.oid = a.atttypid
+WHERE a.attnum > 0 AND NOT a.attisdropped
+ORDER BY t.name, a.attnum
+"""
+
+
 class _Failed(Exception):
     """PostgreSQL reported an error and the client knows; both now skip what comes before Sync."""
 
@@ -73,12 +83,6 @@ class _Statement:
 
 
 _NO_STATEMENT = _Statement("", dialect.Translation(""))  # PostgreSQL will say that there is none by that name
-
-
-def _read_statement(sql: str) -> _Statement:
-    load = copy.parse_copy(sql)
-    # PostgreSQL keeps an empty statement in place of a COPY, for the client to bind and describe
-    return _Statement(sql, dialect.Translation("") if load else dialect.translate(sql), load)
 
 
 class Session:
@@ -179,7 +183,7 @@ class Session:
         self._in_block = self._in_block or len(statements) > 1
         for text in statements:
             self._running = text
-            statement = _read_statement(text)
+            statement = await self._read_statement(text)
             await self._ask(wire.parse("", statement.translation.sql), _SHOW_NOTHING)
             await self._bind(statement, wire.bind("", ""), _SHOW_NOTHING)
             if not statement.load:
@@ -194,7 +198,7 @@ class Session:
                 texts = dialect.split(self._running)
                 if len(texts) > 1:
                     raise SqlError("cannot insert multiple commands into a prepared statement", "42601")
-                statement = _read_statement(texts[0] if texts else "")
+                statement = await self._read_statement(texts[0] if texts else "")
                 message = Message(b"P", name + b"\0" + wire.text(statement.translation.sql) + types)
                 await self._ask(message, _SHOW_ALL)
                 self._statements[name] = statement
@@ -215,6 +219,22 @@ class Session:
                 pass  # nothing is held back when no message waits
             case _:
                 raise unsupported(f"protocol message {message.kind!r}")
+
+    async def _read_statement(self, sql: str) -> _Statement:
+        load = copy.parse_copy(sql)
+        if load:
+            # PostgreSQL keeps an empty statement in place of a COPY, for the client to bind and describe
+            return _Statement(sql, dialect.Translation(""), load)
+        rows: list[list[str | None]] = []
+        tables = dialect.tables_read(sql)
+        if tables:
+            names = "', '".join(table.replace("'", "''") for table in tables)
+            rows = await self._run_hidden(_COLUMNS.format(tables=names))
+        catalog = tuple(
+            dialect.CatalogColumn(table or "", name or "", kind or "", int(modifier or 0))
+            for table, name, kind, modifier in rows
+        )
+        return _Statement(sql, dialect.translate(sql, catalog))
 
     async def _bind(self, statement: _Statement, bind: Message, show: bytes) -> None:
         if statement.translation.reads_journal:

@@ -23,8 +23,9 @@ What differs and shows in no statement's result:
 - Transactions see what others commit while they run. On Redshift isolation is SNAPSHOT or SERIALIZABLE, so
   here error 1023 never comes.
 - PostgreSQL plans and runs the statements, so their times say nothing about a cluster's.
-- Whether a column without a table's name makes a subquery correlated is not known when the unsupported kinds
-  of [correlated subqueries]({AWS}/r_correlated_subqueries.html) are refused: name the table.
+- How many digits a quotient of decimals has [is documented]({AWS}/r_numeric_computations201.html), how the
+  last is made is not. It is cut here, as means [are in Amazon's
+  examples]({AWS}/r_FROM_clause-pivot-unpivot-examples.html).
 - Comparisons do not see blanks at the end of a text, except of a parameter's value, in NULLIF and in JOIN …
   USING. What grouping, DISTINCT and EXCEPT make of them on Redshift is not documented; here they see them.
 - A number within an object or an array that COPY stores as text loses zeros at its end: 2.50 becomes 2.5.
