@@ -191,3 +191,25 @@ def test_it_works_on_a_postgres_connection_too(warehouse, s3, bucket, monkeypatc
     assert stage.get_db_hook().conn_type == "postgres"
     result = stage.execute(context())
     assert (result["staged"], result["rejected"]) == (1, 1)
+
+
+def test_a_member_that_no_column_takes_is_told_once_and_counted(warehouse, s3, bucket, logged):
+    for name in ("a", "b", "c"):
+        put(s3, f"{name}.json", SONG | {"bpm": 120})
+    result = stage_songs().execute(context())
+    assert (result["staged"], result["unknown_members"]) == (3, 1)
+    assert logged().count("staging_songs: 1 members of the newest objects have no column") == 1
+    assert "'bpm' (such as '120')" in logged()
+
+
+def test_members_that_have_a_column_are_not_told(warehouse, s3, bucket, logged):
+    put(s3, "a.json", SONG)
+    assert stage_songs().execute(context())["unknown_members"] == 0
+    assert "newest objects" not in logged()
+
+
+def test_a_renamed_key_is_told_before_copy_rejects_its_rows(warehouse, s3, bucket, logged):
+    put(s3, "a.json", {"songId": "SO1", "title": "Setanta matins"})
+    with pytest.raises(AirflowFailException, match="COPY rejected 1 rows"):
+        stage_songs().execute(context())
+    assert "'songId' (such as 'SO1'). None of these objects has" in logged()

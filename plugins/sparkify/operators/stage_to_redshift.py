@@ -10,8 +10,9 @@ from airflow.sdk.exceptions import AirflowException, AirflowFailException
 
 from sparkify.batches import take_staging
 from sparkify.errors import error_message, explained, is_database_error
-from sparkify.files import list_prefix, manifest, run_folder, split_url
+from sparkify.files import S3Object, list_prefix, manifest, run_folder, split_url
 from sparkify.ledger import ledger_lines, unrecorded_objects
+from sparkify.members import Members, look_at_members
 from sparkify.new_files import wanted_again
 from sparkify.rejects import REJECTED_ROWS, RejectedRow, describe, keep_rejected_rows, read_rejected_rows
 from sparkify.retries import may_pass
@@ -30,7 +31,8 @@ class StageToRedshiftOperator(BaseSQLOperator):
     (which :class:`RecordFilesOperator` loads when the whole run is done), then in one transaction empties the
     table and runs COPY. DELETE, not TRUNCATE, since TRUNCATE commits
     (https://docs.aws.amazon.com/redshift/latest/dg/r_TRUNCATE.html). Rows that COPY rejects are kept in
-    ``etl_rejected_rows``, whether or not it then fails.
+    ``etl_rejected_rows``, whether or not it then fails. Members of the newest JSON objects that COPY passes
+    over, for want of a column, are told in a warning (:mod:`sparkify.members`).
 
     :param table: the staging table (templated)
     :param prefix: ``s3://bucket/prefix`` of the data (templated)
@@ -96,9 +98,9 @@ class StageToRedshiftOperator(BaseSQLOperator):
         Stage the new objects.
 
         :return: for XCom: ``dataset``; ``files`` and ``bytes`` that were staged; ``passed_over`` objects;
-            ``staged`` and ``rejected`` rows; ``manifest`` and ``ledger_file``, the ``s3://…`` of the COPY's
-            manifest and of the ledger rows (None if there are none); and ``listing``, what to remember of the
-            prefix
+            ``staged`` and ``rejected`` rows; ``unknown_members``, the number of members without a column;
+            ``manifest`` and ``ledger_file``, the ``s3://…`` of the COPY's manifest and of the ledger rows
+            (None if there are none); and ``listing``, what to remember of the prefix
         :raises SourceError: if the prefix does not exist or may not be listed
         :raises AirflowFailException: if COPY rejected too many rows
         :raises AirflowException: if rows staged and rejected are not those that COPY accounts for
@@ -125,7 +127,7 @@ class StageToRedshiftOperator(BaseSQLOperator):
             )
             lines = ledger_lines(self.table, unrecorded, run_id, datetime.now(UTC).replace(tzinfo=None))
             ledger_file = self._write(s3, f"{folder}/{self.table}.files.json", lines) if unrecorded else None
-            staged, rejected = self._load(s3, run_id, manifest_url, len(files))
+            staged, rejected, unknown = self._load(s3, run_id, manifest_url, files)
         self.log.info("%s: %d rows staged, %d rejected", self.table, staged, len(rejected))
         return {
             "dataset": self.table,
@@ -134,6 +136,7 @@ class StageToRedshiftOperator(BaseSQLOperator):
             "passed_over": listing.passed_over,
             "staged": staged,
             "rejected": len(rejected),
+            "unknown_members": unknown,
             "manifest": manifest_url,
             "ledger_file": ledger_file,
             "listing": describe_listing(self.prefix, listing.objects),
@@ -146,20 +149,22 @@ class StageToRedshiftOperator(BaseSQLOperator):
         return url
 
     def _load(
-        self, s3: S3Hook, run_id: str, manifest_url: str | None, files: int
-    ) -> tuple[int, list[RejectedRow]]:
+        self, s3: S3Hook, run_id: str, manifest_url: str | None, files: Sequence[S3Object]
+    ) -> tuple[int, list[RejectedRow], int]:
         hook = self.get_db_hook()
+        members = look_at_members(s3, files, self.json)
         copy_of: list[Any] = []  # finds this COPY's load errors, also when it fails
 
-        def transaction() -> Transaction[int]:
+        def transaction() -> Transaction[tuple[int, int]]:
             table = identifier(self.table)
-            yield from take_staging(table, run_id, files)
+            yield from take_staging(table, run_id, len(files))
+            unknown = yield from self._count_unknown(members)
             copy_of.extend((yield "SELECT pg_backend_pid() AS session_id, SYSDATE AS since").rows[0])
             yield f"DELETE FROM {table}"
             if manifest_url:
                 yield self.copy_statement(manifest_url)
             ((staged,),) = (yield f"SELECT COUNT(*) AS staged FROM {table}").rows
-            return staged
+            return staged, unknown
 
         def account() -> Transaction[tuple[list[RejectedRow], list[Any]]]:
             yield f"LOCK {REJECTED_ROWS}"  # as in take_staging: both staging tasks write to it
@@ -173,7 +178,7 @@ class StageToRedshiftOperator(BaseSQLOperator):
             return rejected, loads.rows
 
         try:
-            staged = run_in_transaction(hook, transaction())
+            staged, unknown = run_in_transaction(hook, transaction())
         except Exception as error:
             # A connection lost after a COPY that passed over bad rows is not a failure of that COPY.
             copy_failed = copy_of and is_database_error(error) and not may_pass(error)
@@ -196,7 +201,17 @@ class StageToRedshiftOperator(BaseSQLOperator):
             )
         if manifest_url:
             self._check_account(loads, staged, len(rejected))
-        return staged, rejected
+        return staged, rejected, unknown
+
+    def _count_unknown(self, members: Members) -> Transaction[int]:
+        """Warn of members that no column takes, before a COPY that may fail for their sake."""
+        if not members.values:
+            return 0
+        columns = (yield f"SELECT * FROM {identifier(self.table)} LIMIT 0").columns
+        unknown = members.unknown(columns)
+        if unknown:
+            self.log.warning("%s: %s", self.table, members.describe(columns))
+        return len(unknown)
 
     def _check_account(self, loads: Sequence[Any], staged: int, rejected: int) -> None:
         """Hold what was staged and what was kept as rejected against Redshift's account of the COPY."""
