@@ -24,6 +24,7 @@ from sparkify.operators import (
     RecordFilesOperator,
     StageToRedshiftOperator,
 )
+from sparkify.ranges import Index
 from sparkify.retries import TransientErrorRetryPolicy
 from sparkify.state import WAREHOUSE
 from sparkify.tables import DDL, MIGRATIONS, SQL_FOLDER
@@ -69,6 +70,7 @@ STAGING_CHECKS = (
 )
 # What this run has loaded: checking more would cost more with every hour.
 PLAYS = "{{ loaded_plays(ti) }}"
+SESSIONS = "{{ loaded_sessions(ti) }}"
 TIMES = "{{ loaded_times(ti) }}"
 STAR_CHECKS = (
     *(not_empty(table) for table in ("dim_users", "dim_songs", "dim_artists")),
@@ -78,6 +80,7 @@ STAR_CHECKS = (
     not_null("dim_users", "level"),
     unique("fact_songplays", "songplay_id", where=PLAYS),
     unique("dim_time", "start_time", where=TIMES),
+    unique("etl_sessions", "session_id", "start_hour", where=SESSIONS),
     unique(
         "etl_files",
         "dataset",
@@ -99,6 +102,13 @@ STAR_CHECKS = (
         " WHERE staged.page = 'NextSong' AND staged.userid <> '' AND loaded.session_id IS NULL",
     ),
     Check(
+        "etl_sessions: every play is there",
+        f"SELECT plays.* FROM (SELECT * FROM fact_songplays WHERE {PLAYS} AND {SESSIONS}) AS plays"
+        f" LEFT JOIN (SELECT session_id, start_hour FROM etl_sessions WHERE {SESSIONS}) AS known"
+        " ON plays.session_id = known.session_id AND DATE_TRUNC('hour', plays.start_time) = known.start_hour"
+        " WHERE known.session_id IS NULL",
+    ),
+    Check(
         "etl_rejected_rows: every staged play without a user is there",
         "SELECT COUNT(*) AS plays FROM staging_events"
         " WHERE page = 'NextSong' AND (userid IS NULL OR userid = '')"
@@ -115,6 +125,11 @@ STAR_CHECKS = (
 def loaded_plays(ti):
     """Return a condition that holds for every play that this run has loaded."""
     return ti.xcom_pull(task_ids="load_fact_songplays")["within"]
+
+
+def loaded_sessions(ti):
+    """Return a condition that holds for the session of every such play."""
+    return ti.xcom_pull(task_ids="load_fact_songplays")["indexed"]
 
 
 def loaded_times(ti):
@@ -170,7 +185,11 @@ def loaded_times(ti):
             description="Only show, in the log of find_new_files, what would be loaded.",
         ),
     },
-    user_defined_macros={"loaded_plays": loaded_plays, "loaded_times": loaded_times},
+    user_defined_macros={
+        "loaded_plays": loaded_plays,
+        "loaded_sessions": loaded_sessions,
+        "loaded_times": loaded_times,
+    },
     template_searchpath=str(SQL_FOLDER),
     doc_md=__doc__,
     tags=["sparkify"],
@@ -207,7 +226,8 @@ def sparkify_etl():
         table="fact_songplays",
         key=["songplay_id"],
         sql="transform/fact_songplays.sql",
-        within="session_id",
+        time_column="start_time",
+        index=Index("etl_sessions", "session_id"),
         rejected_sql="transform/etl_rejected_rows.sql",
         manifest="{{ ti.xcom_pull(task_ids='stage_events')['manifest'] or '' }}",
         replace_from="{{ params.replace_from or '' }}",
@@ -228,7 +248,7 @@ def sparkify_etl():
         table="fact_songplays",
         key=["songplay_id"],
         sql="transform/fact_songplays_relinked.sql",
-        within="session_id",
+        time_column="start_time",
         reads=["staging_songs"],
     )
     check_star = DataQualityOperator(task_id="check_star", checks=STAR_CHECKS, retry_on_failure=False)

@@ -15,7 +15,7 @@ from tests.conftest import rows
 from tests.pipeline import Pipeline
 
 # They grow by the hour; the other tables grow with users, songs and what is wrong.
-LARGE = ("fact_songplays", "dim_time", "etl_files")
+LARGE = ("fact_songplays", "dim_time", "etl_sessions", "etl_files")
 PREFIXES = {"sparkify_log_data": "s3://runs/log_data/", "sparkify_song_data": "s3://runs/song_data/"}
 EVENT: dict[str, Any] = {
     "artist": "Elena",
@@ -95,19 +95,48 @@ def test_an_hour_without_news_asks_the_warehouse_nothing(runs, warehouse):
 
 
 @pytest.fixture
-def scans(stack, created):
-    """Return how often each table was scanned from end to end; PostgreSQL does so only where it must."""
+def postgres(stack, created):
+    """The PostgreSQL behind the local Redshift; it scans a table from end to end only where it must."""
     server = Postgres(stack)
     server.start()  # adopts the one that runs
+    with psycopg.connect(server.dsn, autocommit=True) as connection:
+        connection.execute(f"ALTER DATABASE {REDSHIFT_DATABASE} SET enable_seqscan = off")
+        yield connection
+        connection.execute(f"ALTER DATABASE {REDSHIFT_DATABASE} RESET enable_seqscan")
 
-    def count():
-        with psycopg.connect(server.dsn, autocommit=True) as postgres:
-            return dict(postgres.execute("SELECT relname, seq_scan FROM pg_stat_user_tables").fetchall())
 
-    with psycopg.connect(server.dsn, autocommit=True) as postgres:
-        postgres.execute(f"ALTER DATABASE {REDSHIFT_DATABASE} SET enable_seqscan = off")
-        yield count
-        postgres.execute(f"ALTER DATABASE {REDSHIFT_DATABASE} RESET enable_seqscan")
+@pytest.fixture
+def scans(postgres):
+    """Return how often each table was scanned from end to end."""
+    return lambda: dict(postgres.execute("SELECT relname, seq_scan FROM pg_stat_user_tables").fetchall())
+
+
+@pytest.fixture
+def pages(postgres, warehouse):
+    """Return how many pages of the large tables were read, now that they hold the plays of 250 days."""
+    # Ten plays an hour, two to a session. As in the real logs, a session has the number that was next when
+    # its listener stopped listening the last time: for every tenth, up to a hundred days before.
+    postgres.execute(
+        "INSERT INTO fact_songplays SELECT MD5(play::text), moment, '15', 'free', NULL, NULL,"
+        " session - CASE WHEN session % 10 = 0 THEN session * 7919 % 12000 + 1 ELSE 0 END,"
+        " play % 2, 'Song', 'Artist', 200.5, 'Chicago', REPEAT('Mozilla ', 12)"
+        " FROM GENERATE_SERIES(100000, 159999) AS play, LATERAL (SELECT play / 2 AS session,"
+        " TIMESTAMP '2017-01-01' + (play - 100000) * INTERVAL '6 minutes' AS moment) AS computed"
+    )
+    postgres.execute(
+        "INSERT INTO etl_sessions SELECT DISTINCT session_id, DATE_TRUNC('hour', start_time)"
+        " FROM fact_songplays ORDER BY session_id"
+    )
+    for table in LARGE:
+        postgres.execute(f"VACUUM ANALYZE {table}")
+
+    def read():
+        counted = postgres.execute(
+            "SELECT relname, heap_blks_read + heap_blks_hit FROM pg_statio_user_tables"
+        ).fetchall()
+        return sum(count for name, count in counted if name in LARGE)
+
+    return read
 
 
 def test_an_hour_of_events_reaches_the_large_tables_by_their_zone_maps_alone(runs, scans):
@@ -120,6 +149,24 @@ def test_an_hour_of_events_reaches_the_large_tables_by_their_zone_maps_alone(run
     after = scans()
     assert after["dim_users"] > before["dim_users"]
     assert {table: after[table] - before[table] for table in LARGE} == dict.fromkeys(LARGE, 0)
+
+
+@pytest.mark.parametrize(
+    "odd_one",
+    [
+        pytest.param({"sessionId": 65_000}, id="of_a_listener_who_comes_back"),
+        pytest.param({"sessionId": 65_000, "ts": 1488000000796}, id="of_a_device_that_was_offline"),
+    ],
+)
+def test_one_odd_play_in_an_hour_costs_no_scan(runs, pages, odd_one):
+    hour = [EVENT | {"sessionId": 80_000, "itemInSession": item, "ts": 1505088000796} for item in range(20)]
+    costs = []
+    for name, events in ("1", hour[:5]), ("2", hour[5:10]), ("3", [*hour[10:15], hour[15] | odd_one]):
+        before = pages()
+        runs.put(f"log_data/{name}.json", *events)
+        assert runs()["load_fact_songplays"]["inserted"] == len(events)
+        costs.append(pages() - before)
+    assert costs[2] < 4 * costs[1]  # a second place in each table, rather than all of it
 
 
 def test_a_warehouse_emptied_behind_its_back_is_noticed_when_the_ledger_is_checked(runs, warehouse):

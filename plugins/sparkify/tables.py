@@ -11,7 +11,10 @@ SQL_FOLDER = next(filter(Path.is_dir, (folder / "include" / "sql" for folder in 
 
 STAGING = ("staging_events", "staging_songs")
 STAR = ("fact_songplays", "dim_users", "dim_songs", "dim_artists", "dim_time")
-BOOKKEEPING = ("etl_migrations", "etl_files", "etl_batches", "etl_rejected_rows", "etl_quality_results")
+BOOKKEEPING = (
+    *("etl_migrations", "etl_files", "etl_batches", "etl_sessions"),
+    *("etl_rejected_rows", "etl_quality_results"),
+)
 TABLES = (*STAGING, *STAR, *BOOKKEEPING)
 
 #: The file of each table's definition, which is always that of its newest state.

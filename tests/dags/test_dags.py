@@ -10,7 +10,7 @@ from tests.conftest import REPOSITORY, context
 
 TASK_INSTANCE = SimpleNamespace(
     xcom_pull=lambda task_ids: {
-        **{"within": "1 = 1", "rejected": 0, "manifest": None},
+        **{"within": "1 = 1", "indexed": "1 = 1", "rejected": 0, "manifest": None},
         **{"smallest": "s3://in/log_data/a.json", "url": "s3://work/line.json"},
     }
 )

@@ -17,8 +17,11 @@ def pets(warehouse):
     warehouse.run("DROP TABLE pets")
 
 
+EVERYWHERE = {"within": "1 = 1", "indexed": "1 = 1"}
+
+
 def counts(inserted, updated, unchanged):
-    return {"inserted": inserted, "updated": updated, "unchanged": unchanged, "within": "1 = 1"}
+    return {"inserted": inserted, "updated": updated, "unchanged": unchanged, **EVERYWHERE}
 
 
 def load(sql, **changes):

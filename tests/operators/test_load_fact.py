@@ -10,36 +10,52 @@ REJECTED = "SELECT 'userid' AS column_name, 'no user' AS reason, 7 AS sessionid,
 
 @pytest.fixture
 def events(warehouse):
-    warehouse.run(["DROP TABLE IF EXISTS events", "CREATE TABLE events (id INTEGER, what VARCHAR(10))"])
+    warehouse.run(
+        [
+            "DROP TABLE IF EXISTS events",
+            "CREATE TABLE events (id INTEGER, what VARCHAR(10), begun TIMESTAMP) SORTKEY (begun)",
+        ]
+    )
     yield lambda: rows(warehouse, "SELECT id, what FROM events ORDER BY id")
     warehouse.run("DROP TABLE events")
 
 
+def facts(**facts):
+    return " UNION ALL ".join(
+        f"SELECT {name[1:]}, '{what}', TIMESTAMP '2018-11-01 10:59:59'" for name, what in facts.items()
+    )
+
+
 def load(sql, **changes):
-    return LoadFactOperator(**{"task_id": "load", "table": "events", "key": ["id"], "sql": sql, **changes})
+    defaults = {"task_id": "load", "table": "events", "key": ["id"], "sql": sql, "time_column": "begun"}
+    return LoadFactOperator(**defaults | changes)
 
 
 def test_a_batch_loaded_twice_is_there_once(events):
     for expected in ({"inserted": 2, "unchanged": 0}, {"inserted": 0, "unchanged": 2}):
-        counts = load("SELECT 1, 'play' UNION ALL SELECT 2, 'play'").execute(context(run_id="1"))
-        assert counts == {"updated": 0, "rejected": 0, "deleted": 0, "within": "1 = 1", **expected}
+        counts = load(facts(_1="play", _2="play")).execute(context(run_id="1"))
+        where = {
+            "within": "begun > '2018-11-01 09:00:00' AND begun < '2018-11-01 11:00:00'",
+            "indexed": "1 = 1",
+        }
+        assert counts == {"updated": 0, "rejected": 0, "deleted": 0, **where, **expected}
     assert events() == [(1, "play"), (2, "play")]
 
 
 def test_identical_copies_in_a_batch_collapse(events):
-    load("SELECT 1, 'play' UNION ALL SELECT 1, 'play'").execute(context(run_id="1"))
+    load(f"{facts(_1='play')} UNION ALL {facts(_1='play')}").execute(context(run_id="1"))
     assert events() == [(1, "play")]
 
 
 def test_facts_of_other_batches_stay_and_a_changed_one_is_replaced(events):
-    load("SELECT 1, 'play' UNION ALL SELECT 2, 'play'").execute(context(run_id="1"))
-    assert load("SELECT 2, 'stop'").execute(context(run_id="2"))["updated"] == 1
+    load(facts(_1="play", _2="play")).execute(context(run_id="1"))
+    assert load(facts(_2="stop")).execute(context(run_id="2"))["updated"] == 1
     assert events() == [(1, "play"), (2, "stop")]
 
 
 def test_rejected_rows_of_a_run_are_kept_once(events, warehouse):
     for run in ("1", "1", "2"):
-        result = load("SELECT 1, 'play'", rejected_sql=REJECTED).execute(context(run_id=run))
+        result = load(facts(_1="play"), rejected_sql=REJECTED).execute(context(run_id=run))
         assert result["rejected"] == 1
     kept = rows(warehouse, "SELECT run_id, reason FROM etl_rejected_rows ORDER BY run_id")
     assert kept == [("1", "no user"), ("2", "no user")]
@@ -53,7 +69,7 @@ def test_a_rejected_row_is_kept_with_the_file_and_line_it_came_from(events, ware
     entries = [{"url": f"s3://fact-tests/{name}.json", "mandatory": True} for name in "abc"]
     s3.load_string(json.dumps({"entries": entries}), "m", "fact-tests", replace=True)
     thrice = " UNION ALL ".join([REJECTED] * 3)
-    load("SELECT 1, 'play'", rejected_sql=thrice, manifest="s3://fact-tests/m").execute(context())
+    load(facts(_1="play"), rejected_sql=thrice, manifest="s3://fact-tests/m").execute(context())
     assert rows(
         warehouse,
         "SELECT s3_key, line_number, column_name, reason, raw_value, raw_line"
@@ -67,12 +83,12 @@ def test_a_rejected_row_is_kept_with_the_file_and_line_it_came_from(events, ware
 
 def test_facts_and_rejected_rows_are_one_transaction(events):
     with pytest.raises(Exception, match="division by zero"):
-        load("SELECT 1, 'play'", rejected_sql="SELECT 1 / 0").execute(context(run_id="1"))
+        load(facts(_1="play"), rejected_sql="SELECT 1 / 0").execute(context(run_id="1"))
     assert events() == []
 
 
 def test_a_run_id_that_could_end_a_string_does_not(events, warehouse):
     run_id = "'; DROP TABLE events; --"
-    load("SELECT 1, 'play'", rejected_sql=REJECTED).execute(context(run_id=run_id))
+    load(facts(_1="play"), rejected_sql=REJECTED).execute(context(run_id=run_id))
     assert events() == [(1, "play")]
     assert rows(warehouse, "SELECT run_id FROM etl_rejected_rows") == [(run_id,)]

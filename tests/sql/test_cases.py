@@ -41,7 +41,7 @@ def with_defaults(table: str, rows: list[dict]) -> Iterator[dict]:
 
 def rendered(task):
     task = task.prepare_for_execution()
-    before = {"within": "1 = 1", "manifest": None}
+    before = {"within": "1 = 1", "indexed": "1 = 1", "manifest": None}
     task.render_template_fields(context(ti=SimpleNamespace(xcom_pull=lambda task_ids: before)))
     return task
 

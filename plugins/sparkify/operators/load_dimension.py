@@ -8,7 +8,8 @@ from airflow.providers.common.sql.operators.sql import BaseSQLOperator
 
 from sparkify.batches import require_staging
 from sparkify.errors import explained
-from sparkify.sql import Replaced, Transaction, replace_changed_rows, run_in_transaction
+from sparkify.replace import Replaced, replace_changed_rows
+from sparkify.sql import Transaction, run_in_transaction
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -24,7 +25,7 @@ class LoadDimensionOperator(BaseSQLOperator):
     :param table: the dimension (templated)
     :param key: the columns that identify a row
     :param sql: a SELECT, or a ``.sql`` file on the DAG's search path (templated)
-    :param within: for a large dimension, a key column: only its range that the batch has is looked at
+    :param within: for a large dimension, the time that is its key: only near the batch's times is looked
     :param reads: the staging tables that the SELECT reads, which must still hold this run's files; if they
         hold none, there is nothing to do
     :param conn_id: the warehouse; its connection type picks the hook

@@ -9,16 +9,10 @@ from airflow.providers.common.sql.operators.sql import BaseSQLOperator
 
 from sparkify.batches import require_staging
 from sparkify.errors import explained
+from sparkify.ranges import Index, ranges_of_times
 from sparkify.rejects import describe, find_rejected_rows, keep_rejected_rows
-from sparkify.sql import (
-    Replaced,
-    Transaction,
-    constant,
-    identifier,
-    replace_changed_rows,
-    run_in_transaction,
-    utc,
-)
+from sparkify.replace import Replaced, replace_changed_rows
+from sparkify.sql import Transaction, constant, identifier, run_in_transaction, utc
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -33,9 +27,8 @@ class LoadFactOperator(BaseSQLOperator):
     :param table: the fact table (templated)
     :param key: the columns that identify a fact
     :param sql: a SELECT of the batch's facts, or a ``.sql`` file on the DAG's search path (templated)
-    :param within: a column that is the same for all rows of one key: only its range that the batch has is
-        looked at
-    :param time_column: the facts' time, by which ``replace_from`` and ``replace_to`` choose
+    :param time_column: the facts' time, by which the table is sorted: only near the batch's times is looked
+    :param index: where, besides, older versions of facts lie; needed if the batch may correct a fact's time
     :param rejected_sql: a SELECT of the batch's other rows, to be kept in ``etl_rejected_rows``:
         ``column_name``, ``reason``, and the staged columns by whose values a row's line is found; or a
         ``.sql`` file (templated)
@@ -64,8 +57,8 @@ class LoadFactOperator(BaseSQLOperator):
         table: str,
         key: Sequence[str],
         sql: str,
-        within: str | None = None,
-        time_column: str = "start_time",
+        time_column: str,
+        index: Index | None = None,
         rejected_sql: str | None = None,
         manifest: str = "",
         replace_from: str = "",
@@ -79,8 +72,9 @@ class LoadFactOperator(BaseSQLOperator):
         super().__init__(conn_id=conn_id, **kwargs)
         if not key:
             raise ValueError(f"{self.task_id}: a fact needs at least one key column")
-        self.table, self.key, self.sql, self.within = table, key, sql, within
-        self.time_column, self.replace_from, self.replace_to = time_column, replace_from, replace_to
+        self.table, self.key, self.sql = table, key, sql
+        self.time_column, self.index = time_column, index
+        self.replace_from, self.replace_to = replace_from, replace_to
         self.rejected_sql, self.manifest, self.aws_conn_id = rejected_sql, manifest, aws_conn_id
         self.dependents, self.reads = dependents or {}, reads
 
@@ -93,12 +87,14 @@ class LoadFactOperator(BaseSQLOperator):
         if not (yield from require_staging(self.reads, run_id)):
             return {**asdict(Replaced()), "deleted": 0, "rejected": 0}
         deleted = yield from self._delete_window()
-        replaced = yield from replace_changed_rows(self.table, self.key, self.sql, self.within)
+        replaced = yield from replace_changed_rows(
+            self.table, self.key, self.sql, self.time_column, self.index
+        )
         rejected = (yield from self._keep_rejected(run_id)) if self.rejected_sql else 0
         if deleted:
             yield from self._delete_orphans(f"{self.table}_deleted")
         if replaced.updated:
-            yield from self._delete_orphans(f"{self.table}_replaced")
+            yield from self._delete_orphans(f"{self.table}_old")
         return {**asdict(replaced), "deleted": deleted, "rejected": rejected}
 
     def _keep_rejected(self, run_id: str) -> Transaction[int]:
@@ -123,26 +119,27 @@ class LoadFactOperator(BaseSQLOperator):
 
     def _delete_orphans(self, gone: str) -> Transaction[None]:
         for dimension, column in self.dependents.items():
-            ((low, high),) = (yield f"SELECT MIN({identifier(column)}), MAX({column}) FROM {gone}").rows
-            bounds = f"{column} BETWEEN {constant(low)} AND {constant(high)}"
+            times = yield from ranges_of_times(column, gone)
+            present = f"{self.table}.{column}"
             yield (
                 f"DELETE FROM {identifier(dimension)}\n"
-                f"WHERE {bounds}\n"
+                f"WHERE {times.hold(column)}\n"
                 f"AND {column} IN (SELECT {gone}.{column} FROM {gone})\n"
-                f"AND {column} NOT IN (SELECT {self.table}.{column} FROM {self.table} WHERE {bounds})"
+                f"AND {column} NOT IN (SELECT {present} FROM {self.table} WHERE {times.hold(present)})"
             )
 
     def execute(self, context: "Context") -> dict[str, Any]:
         """
         Load the batch.
 
-        :return: for XCom: rows ``inserted``, ``updated``, ``unchanged``, ``deleted`` and ``rejected``, and
-            ``within``, a condition that holds for all but the deleted and rejected ones
+        :return: for XCom: rows ``inserted``, ``updated``, ``unchanged``, ``deleted``, ``rejected``; and the
+            conditions ``within`` and ``indexed``, which hold for all but the deleted and rejected ones
         """
         with explained(f"Loading {self.table}", self.conn_id):
             counts = run_in_transaction(self.get_db_hook(), self.transaction(context["run_id"]))
         self.log.info(
-            "%s: %s", self.table, ", ".join(f"{counts[what]} {what}" for what in counts if what != "within")
+            "%s: %s",
+            *(self.table, ", ".join(f"{n} {what}" for what, n in counts.items() if isinstance(n, int))),
         )
         if counts["updated"]:
             self.log.warning(

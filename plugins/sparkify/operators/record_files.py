@@ -7,7 +7,8 @@ from airflow.providers.common.sql.operators.sql import BaseSQLOperator
 
 from sparkify.errors import explained
 from sparkify.ledger import LEDGER
-from sparkify.sql import Transaction, copy_json, replace_changed_rows, run_in_transaction
+from sparkify.replace import replace_changed_rows
+from sparkify.sql import Transaction, copy_json, run_in_transaction
 from sparkify.state import WAREHOUSE, remember
 
 if TYPE_CHECKING:
