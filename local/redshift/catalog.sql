@@ -647,13 +647,13 @@ RETURN rtrim(value, ' ');
 
 -- Dates and times ----------------------------------------------------------------------------------------------------
 
--- The start of the statement, in seconds: https://docs.aws.amazon.com/redshift/latest/dg/r_GETDATE.html
+-- The start of the statement, in seconds, in the session's time zone: https://docs.aws.amazon.com/redshift/latest/dg/r_GETDATE.html
 CREATE OR REPLACE FUNCTION pg_catalog.getdate() RETURNS timestamp LANGUAGE sql STABLE
-RETURN date_trunc('second', statement_timestamp() AT TIME ZONE 'UTC');
+RETURN date_trunc('second', statement_timestamp()::timestamp);
 
--- The start of the transaction: https://docs.aws.amazon.com/redshift/latest/dg/r_SYSDATE.html
+-- The start of the transaction, in the session's time zone: https://docs.aws.amazon.com/redshift/latest/dg/r_SYSDATE.html
 CREATE OR REPLACE FUNCTION pg_catalog.sysdate() RETURNS timestamp LANGUAGE sql STABLE
-RETURN transaction_timestamp() AT TIME ZONE 'UTC';
+RETURN transaction_timestamp()::timestamp;
 
 -- https://docs.aws.amazon.com/redshift/latest/dg/r_ADD_MONTHS.html: the last day of a month stays the last day
 CREATE OR REPLACE FUNCTION pg_catalog.add_months(value timestamp, months integer) RETURNS timestamp

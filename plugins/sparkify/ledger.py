@@ -20,7 +20,7 @@ def ledger_exists(hook: "DbApiHook") -> bool:
     :param hook: the warehouse's hook
     """
     found = hook.get_first(
-        "SELECT 1 FROM information_schema.tables WHERE table_schema = current_schema() AND table_name = %s",
+        "SELECT 1 FROM pg_table_def WHERE schemaname = current_schema() AND tablename = %s LIMIT 1",
         parameters=[LEDGER],
     )
     return found is not None

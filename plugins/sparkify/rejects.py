@@ -1,6 +1,7 @@
 """Rows that are not loaded: found in Redshift's load errors and on S3, kept in ``etl_rejected_rows``."""
 
 import json
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -8,10 +9,11 @@ from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 from sparkify.files import split_url
-from sparkify.sql import Result, Transaction, insert_rows
+from sparkify.sql import Result, Transaction, insert_rows, run_in_transaction
 
 if TYPE_CHECKING:
     from airflow.providers.amazon.aws.hooks.s3 import S3Hook
+    from airflow.providers.common.sql.hooks.sql import DbApiHook
 
 REJECTED_ROWS = "etl_rejected_rows"
 
@@ -37,24 +39,55 @@ class RejectedRow:
     raw_value: str | None = None
 
 
-def read_rejected_rows(s3: "S3Hook", session_id: int, since: datetime) -> Transaction[list[RejectedRow]]:
+def read_copy_account(
+    hook: "DbApiHook", session_id: int, since: datetime, pauses: Sequence[float]
+) -> tuple[list[Any], list[Any]]:
     """
-    Read what COPY rejected in a session, with the rejected lines as S3 has them.
+    Read what Redshift says of the COPY that ran in a session, as soon as it says all of it.
 
-    SYS_LOAD_ERROR_DETAIL exists on clusters and on Serverless, but holds no raw line
-    (https://docs.aws.amazon.com/redshift/latest/dg/SYS_LOAD_ERROR_DETAIL.html).
+    How soon that is after a COPY is not documented, so it is asked again while the COPY is not there, or not
+    as many rejected rows as it had. SYS views exist on clusters and on Serverless, and show users what they
+    ran themselves (https://docs.aws.amazon.com/redshift/latest/dg/SYS_LOAD_HISTORY.html).
 
-    :param s3: the hook of the AWS connection
+    :param hook: the warehouse's hook
     :param session_id: process id of the session that ran COPY
     :param since: when the session's transaction began, UTC without zone
+    :param pauses: how many seconds to wait before it is asked again
+    :return: loaded rows and rejected rows of the COPY, if it is there; and file, line, column and reason of
+        each rejected row
     """
-    found = yield (
-        "SELECT TRIM(file_name), line_number, TRIM(column_name), TRIM(error_message)"
-        " FROM sys_load_error_detail WHERE session_id = %s AND start_time >= %s"
-        " ORDER BY file_name, line_number",
-        [session_id, since],
-    )
-    return list(_with_raw_lines(s3, found.rows))
+    where = "WHERE session_id = %s AND start_time >= %s"
+
+    def ask() -> Transaction[tuple[list[Any], list[Any]]]:
+        history = yield (
+            f"SELECT loaded_rows, error_count FROM sys_load_history {where} AND status <> 'running'",
+            [session_id, since],
+        )
+        errors = yield (
+            "SELECT TRIM(file_name), line_number, TRIM(column_name), TRIM(error_message)"
+            f" FROM sys_load_error_detail {where} ORDER BY file_name, line_number",
+            [session_id, since],
+        )
+        return history.rows, errors.rows
+
+    for pause in pauses:
+        history, errors = run_in_transaction(hook, ask())
+        if history and history[0][1] <= len(errors):
+            return history, errors
+        time.sleep(pause)
+    return run_in_transaction(hook, ask())
+
+
+def with_raw_lines(s3: "S3Hook", errors: Iterable[Sequence[Any]]) -> list[RejectedRow]:
+    """
+    Return rejected rows with their lines as S3 has them, which SYS_LOAD_ERROR_DETAIL does not hold.
+
+    https://docs.aws.amazon.com/redshift/latest/dg/SYS_LOAD_ERROR_DETAIL.html
+
+    :param s3: the hook of the AWS connection
+    :param errors: file, line, column and reason of each, by file
+    """
+    return list(_with_raw_lines(s3, errors))
 
 
 def _with_raw_lines(s3: "S3Hook", rows: Iterable[Sequence[Any]]) -> Iterator[RejectedRow]:

@@ -16,6 +16,9 @@ T = TypeVar("T")
 # Bound values are counted in 16 bits, with a sign by redshift_connector
 # (https://www.postgresql.org/docs/current/protocol-message-formats.html).
 MOST_VALUES = 32767
+# A statement may have 16 MB (https://docs.aws.amazon.com/redshift/latest/dg/r_INSERT_30.html). Whether bound
+# values count is not documented, and psycopg2 writes them into the statement.
+MOST_BYTES = 8_000_000
 
 _IDENTIFIER = re.compile(r"[a-z_][a-z0-9_]{0,126}")
 _ROLE_ARN = re.compile(r"arn:aws[a-z-]*:iam::\d{12}:role/[\w+=,.@/-]+", re.ASCII)
@@ -93,7 +96,9 @@ def copy_json(
     """
     Return a COPY of JSON from S3, as Redshift accepts it (https://docs.aws.amazon.com/redshift/latest/dg/r_COPY.html).
 
-    It holds no credential.
+    It holds no credential. It does without the choice of encodings and the statistics that a load of an empty
+    table begins and ends with, which cost more than a small load itself
+    (https://docs.aws.amazon.com/redshift/latest/dg/copy-parameters-data-load.html).
 
     :param table: the table to load
     :param source: ``s3://…`` of a prefix or a manifest
@@ -114,6 +119,8 @@ def copy_json(
             f"REGION {aws_region(region)}",
             f"FORMAT AS JSON {literal(json)}",
             *options,
+            "COMPUPDATE OFF",
+            "STATUPDATE OFF",
         ]
     )
 
@@ -196,7 +203,7 @@ def constant(value: object) -> str:
 
 def insert_rows(table: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> Transaction[None]:
     """
-    Insert rows by bound values, as many at a time as one statement can bind.
+    Insert rows by bound values, as many at a time as one statement may hold.
 
     For up to thousands of rows; more should be a COPY.
 
@@ -206,10 +213,12 @@ def insert_rows(table: str, columns: Sequence[str], rows: Sequence[Sequence[Any]
     """
     one_row = f"({', '.join(['%s'] * len(columns))})"
     names = ", ".join(identifier(column) for column in columns)
-    at_once = MOST_VALUES // len(columns)
-    for start in range(0, len(rows), at_once):
-        some = rows[start : start + at_once]
-        yield (
-            f"INSERT INTO {identifier(table)} ({names}) VALUES {', '.join([one_row] * len(some))}",
-            [value for row in some for value in row],
-        )
+    some: list[Any] = []
+    size = 0
+    for number, row in enumerate(rows, start=1):
+        some += row
+        size += sum(len(str(value).encode()) for value in row)
+        if number == len(rows) or len(some) + len(row) > MOST_VALUES or size > MOST_BYTES:
+            count = len(some) // len(row)
+            yield f"INSERT INTO {identifier(table)} ({names}) VALUES {', '.join([one_row] * count)}", some
+            some, size = [], 0

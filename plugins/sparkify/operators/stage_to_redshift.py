@@ -14,13 +14,23 @@ from sparkify.files import S3Object, list_prefix, manifest, run_folder, split_ur
 from sparkify.ledger import ledger_lines, unrecorded_objects
 from sparkify.members import Members, look_at_members
 from sparkify.new_files import wanted_again
-from sparkify.rejects import REJECTED_ROWS, RejectedRow, describe, keep_rejected_rows, read_rejected_rows
+from sparkify.rejects import (
+    REJECTED_ROWS,
+    RejectedRow,
+    describe,
+    keep_rejected_rows,
+    read_copy_account,
+    with_raw_lines,
+)
 from sparkify.retries import may_pass
 from sparkify.sql import Transaction, copy_json, identifier, run_in_transaction
 from sparkify.state import WAREHOUSE, describe_listing, recall, recorded_before
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
+
+# Seconds between one look at Redshift's account of a COPY and the next.
+ACCOUNT_PAUSES = (1, 2, 4, 8)
 
 
 class StageToRedshiftOperator(BaseSQLOperator):
@@ -153,10 +163,11 @@ class StageToRedshiftOperator(BaseSQLOperator):
     ) -> tuple[int, list[RejectedRow], int]:
         hook = self.get_db_hook()
         members = look_at_members(s3, files, self.json)
-        copy_of: list[Any] = []  # finds this COPY's load errors, also when it fails
+        copy_of: list[Any] = []  # session and time, by which its account is found, also when it fails
 
         def transaction() -> Transaction[tuple[int, int]]:
             table = identifier(self.table)
+            yield "SET timezone TO 'UTC'"  # of SYSDATE, which is held against the times of system views
             yield from take_staging(table, run_id, len(files))
             unknown = yield from self._count_unknown(members)
             copy_of.extend((yield "SELECT pg_backend_pid() AS session_id, SYSDATE AS since").rows[0])
@@ -166,23 +177,25 @@ class StageToRedshiftOperator(BaseSQLOperator):
             ((staged,),) = (yield f"SELECT COUNT(*) AS staged FROM {table}").rows
             return staged, unknown
 
-        def account() -> Transaction[tuple[list[RejectedRow], list[Any]]]:
+        def keep(rejected: Sequence[RejectedRow]) -> Transaction[None]:
             yield f"LOCK {REJECTED_ROWS}"  # as in take_staging: both staging tasks write to it
-            rejected = yield from read_rejected_rows(s3, *copy_of)
-            loads = yield (
-                "SELECT loaded_rows, error_count FROM sys_load_history"
-                " WHERE session_id = %s AND start_time >= %s AND table_name = %s",
-                [*copy_of, self.table],
-            )
             yield from keep_rejected_rows(self.table, run_id, rejected)
-            return rejected, loads.rows
+
+        def account(pauses: Sequence[float]) -> tuple[list[RejectedRow], list[Any]]:
+            session_id, since = copy_of
+            history, errors = read_copy_account(hook, session_id, since, pauses)
+            rejected = with_raw_lines(s3, errors)
+            run_in_transaction(hook, keep(rejected))
+            return rejected, history
 
         try:
             staged, unknown = run_in_transaction(hook, transaction())
         except Exception as error:
             # A connection lost after a COPY that passed over bad rows is not a failure of that COPY.
             copy_failed = copy_of and is_database_error(error) and not may_pass(error)
-            rejected, _ = run_in_transaction(hook, account()) if copy_failed else ([], [])
+            # As Redshift says: Check 'stl_load_errors' system table, or sys_load_error_detail.
+            pauses = ACCOUNT_PAUSES if "load_error" in error_message(error) else ()
+            rejected, _ = account(pauses) if copy_failed else ([], [])
             if not rejected:
                 raise
             self.log.error(
@@ -193,7 +206,7 @@ class StageToRedshiftOperator(BaseSQLOperator):
             raise AirflowFailException(
                 f"COPY rejected {len(rejected)} rows of {self.table}: {describe(rejected, 1)}"
             ) from error
-        rejected, loads = run_in_transaction(hook, account())
+        rejected, loads = account(ACCOUNT_PAUSES if manifest_url else ())
         if rejected:
             self.log.warning(
                 "%d rows were rejected, and are kept in etl_rejected_rows:\n%s",
