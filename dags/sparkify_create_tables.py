@@ -9,8 +9,8 @@ from datetime import datetime
 
 from airflow.providers.common.sql.operators.sql import SQLExecuteQueryOperator
 from airflow.sdk import Param, chain, dag, get_current_context, task
-from airflow.sdk.exceptions import AirflowFailException
 
+from sparkify.compat import AirflowFailException
 from sparkify.operators import CreateTablesOperator
 from sparkify.state import WAREHOUSE, forget
 from sparkify.tables import DDL, MIGRATIONS, SQL_FOLDER

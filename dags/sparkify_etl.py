@@ -25,7 +25,7 @@ from sparkify.operators import (
     StageToRedshiftOperator,
 )
 from sparkify.ranges import Index
-from sparkify.retries import TransientErrorRetryPolicy
+from sparkify.retries import RETRY_POLICY
 from sparkify.state import WAREHOUSE
 from sparkify.tables import DDL, MIGRATIONS, SQL_FOLDER
 
@@ -148,7 +148,7 @@ def loaded_times(ti):
         "owner": "data-eng",
         "retries": 3,
         "retry_delay": timedelta(minutes=5),
-        "retry_policy": TransientErrorRetryPolicy(),
+        **RETRY_POLICY,
     },
     params={
         "check_ledger": Param(

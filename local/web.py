@@ -45,6 +45,7 @@ def serve(log_folder: Path, port: int, environment: Mapping[str, str]) -> None:
         **environment,
         "AIRFLOW__API__HOST": "127.0.0.1",
         "AIRFLOW__API__PORT": str(port),
+        "AIRFLOW__API__WORKERS": "1",  # Airflow 3.0 starts four, which end each other on a slow machine
         "AIRFLOW__API__BASE_URL": url,
         "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"{url}/execution/",
     }

@@ -1,15 +1,14 @@
 """The local stack, started once for all tests in a folder of its own, and Airflow's settings for it."""
 
+import json
 import os
 import shutil
 import socket
 import subprocess
 import sys
 import tempfile
-from collections import defaultdict
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -44,6 +43,7 @@ from airflow.providers.amazon.aws.hooks.redshift_sql import RedshiftSQLHook  # n
 from airflow.providers.amazon.aws.hooks.s3 import S3Hook  # noqa: E402
 from airflow.providers.common.sql.hooks.sql import DbApiHook  # noqa: E402
 
+from sparkify.state import WAREHOUSE  # noqa: E402
 from sparkify.tables import TABLES  # noqa: E402
 
 REPOSITORY = Path(__file__).parents[1]
@@ -103,15 +103,39 @@ def rows(hook: DbApiHook, sql: str) -> list[tuple]:
     return [tuple(row) for row in hook.get_records(sql)]
 
 
+class AssetState(dict[str, Any]):
+    """The state of one asset; values go through JSON, as they do on their way into Airflow's database."""
+
+    def set(self, key: str, value: Any) -> None:
+        """Keep a value."""
+        if value is None:
+            raise ValueError("Cannot set value as None")
+        self[key] = json.loads(json.dumps(value))
+
+    def delete(self, key: str) -> None:
+        """Forget a value."""
+        self.pop(key, None)
+
+
+class AssetStates(dict[str, AssetState]):
+    """
+    The states of a task's assets, by the assets' names: Airflow's store takes the assets.
+
+    Operators are given it with an Airflow before 3.3, too, which has no such store.
+    """
+
+    def __getitem__(self, asset: Any) -> AssetState:
+        """Return an asset's state."""
+        return super().__getitem__(asset.name)
+
+
 def context(**changes: Any) -> Any:
     """Return what the operators use of a task's context: a run without parameters, the first of all."""
     params = {"check_ledger": False, "reload_prefix": None, "replace_from": None, "replace_to": None}
-    store: dict[str, Any] = {}
-    accessor = SimpleNamespace(get=store.get, set=store.__setitem__, delete=lambda key: store.pop(key, None))
     return {
         "run_id": "run 1",
         "params": {**params, "dry_run": False, **changes.pop("params", {})},
-        "asset_state_store": defaultdict(lambda: accessor),
+        "asset_state_store": AssetStates({WAREHOUSE.name: AssetState()}),
         **changes,
     }
 

@@ -9,16 +9,20 @@ from types import SimpleNamespace
 from typing import Any, cast
 from unittest.mock import patch
 
-from airflow.dag_processing.dagbag import DagBag
+from airflow.models import DagBag
 from airflow.providers.amazon.aws.hooks.s3 import S3Hook
 from airflow.providers.common.sql.hooks.sql import DbApiHook
 from airflow.sdk import DAG, Asset, BaseOperator, Context
 from airflow.sdk.definitions.param import process_params
-from airflow.sdk.exceptions import DownstreamTasksSkipped
 from airflow.sdk.execution_time.context import OutletEventAccessors
 
 from sparkify.tables import STAR
-from tests.conftest import REPOSITORY
+from tests.conftest import REPOSITORY, AssetState, AssetStates
+
+try:
+    from airflow.sdk.exceptions import DownstreamTasksSkipped
+except ImportError:
+    from airflow.exceptions import DownstreamTasksSkipped  # type: ignore[no-redef]
 
 VARIABLE_PREFIX = "AIRFLOW_VAR_"
 
@@ -28,18 +32,6 @@ class Variables(dict[str, str]):
 
     def __getattr__(self, name: str) -> str:
         return self[name]
-
-
-class AssetState(dict[str, Any]):
-    """The state of one asset; values go through JSON, as they do on their way into Airflow's database."""
-
-    def set(self, key: str, value: Any) -> None:
-        if value is None:
-            raise ValueError("Cannot set value as None")
-        self[key] = _through_json(value)
-
-    def delete(self, key: str) -> None:
-        self.pop(key, None)
 
 
 class Pipeline:
@@ -129,9 +121,9 @@ class Pipeline:
                 "inlets": task.inlets,
                 "outlets": task.outlets,
                 "outlet_events": OutletEventAccessors(),
-                "asset_state_store": {
-                    asset: self.asset_state.setdefault(asset.name, AssetState()) for asset in assets
-                },
+                "asset_state_store": AssetStates(
+                    {asset.name: self.asset_state.setdefault(asset.name, AssetState()) for asset in assets}
+                ),
             },
         )
         task.render_template_fields(context)

@@ -21,9 +21,9 @@ from airflow.providers.amazon.aws.hooks.s3 import S3Hook
 
 from local.settings import REGION, Settings
 from sparkify.tables import STAR, TABLES
-from tests.conftest import REPOSITORY, rows
+from tests.conftest import REPOSITORY, AssetState, rows
 from tests.expected_star import expected_star
-from tests.pipeline import AssetState, Pipeline
+from tests.pipeline import Pipeline
 
 FAULT = Path(os.environ["LOCAL_REDSHIFT_FAULTS"])
 NEVER = 1_000_000

@@ -6,10 +6,10 @@ from typing import Any
 
 import psycopg
 import pytest
-from airflow.sdk.exceptions import AirflowFailException
 
 from local.redshift.postgres import Postgres
 from local.settings import REDSHIFT_DATABASE
+from sparkify.compat import AirflowFailException
 from sparkify.operators import RecordFilesOperator
 from tests.conftest import rows
 from tests.pipeline import Pipeline

@@ -13,12 +13,12 @@ import boto3
 import pytest
 import trustme
 from airflow.providers.amazon.aws.hooks.redshift_sql import RedshiftSQLHook
-from airflow.sdk.exceptions import AirflowFailException
 from botocore.exceptions import ClientError, EndpointConnectionError, NoCredentialsError, NoRegionError
 
 from local.settings import REDSHIFT_ROLE, REGION
 from sparkify import setup_check
 from sparkify.advice import aws_advice, warehouse_advice
+from sparkify.compat import AirflowFailException
 from sparkify.files import SourceError
 from sparkify.setup_check import SetupError
 from sparkify.tables import MIGRATIONS, SQL_FOLDER, TABLES

@@ -2,8 +2,7 @@
 
 from collections.abc import Sequence
 
-from airflow.sdk.exceptions import AirflowFailException
-
+from sparkify.compat import AirflowFailException
 from sparkify.sql import Transaction
 
 BATCHES = "etl_batches"

@@ -6,11 +6,24 @@ import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from botocore.exceptions import BotoCoreError, ClientError
+
 from sparkify.advice import warehouse_advice
+from sparkify.compat import HAS_RETRY_POLICIES, AirflowFailException
 from sparkify.files import SourceError
 
 log = logging.getLogger(__name__)
 
+# Lost connections, too many connections, a shutdown, serialization failures and deadlocks
+# (https://www.postgresql.org/docs/current/errcodes-appendix.html).
+PASSING_SQLSTATES = ("08", "40", "53300", "57P")
+# Redshift's own conflict of two transactions, which has no SQLSTATE of its own
+# (https://repost.aws/knowledge-center/redshift-serializable-isolation).
+SERIALIZABLE_ISOLATION_VIOLATION = "1023"
+# https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html
+PASSING_AWS_CODES = frozenset(
+    {"InternalError", "RequestTimeout", "ServiceUnavailable", "SlowDown", "Throttling", "ThrottlingException"}
+)
 DRIVERS = ("psycopg", "psycopg2", "redshift_connector")
 
 
@@ -19,24 +32,27 @@ def explained(doing: str, conn_id: str | None) -> Iterator[None]:
     """
     Log one plain line before an error of the warehouse, of the source or of a setting goes on its way.
 
+    An error that only a person can mend fails the task at once, where no retry policy sees to that.
+
     :param doing: what failed, to begin the line with
     :param conn_id: the warehouse's connection
+    :raises AirflowFailException: in place of such an error
     """
     try:
         yield
-    except (SourceError, ValueError) as error:
-        log.error("%s failed: %s", doing, error)
-        raise
     except Exception as error:
-        if not is_database_error(error):
-            raise
-        message = error_message(error)
-        advice = warehouse_advice(message)
-        if not advice and sqlstate(error) is None:
-            advice = "Is the warehouse running, and are the connection's host, port and user right?"
-        log.error(
-            "%s failed on connection '%s': %s%s", doing, conn_id, message, f". {advice}" if advice else ""
-        )
+        if isinstance(error, (SourceError, ValueError)):
+            log.error("%s failed: %s", doing, error)
+        elif is_database_error(error):
+            message = error_message(error)
+            advice = warehouse_advice(message)
+            if not advice and sqlstate(error) is None:
+                advice = "Is the warehouse running, and are the connection's host, port and user right?"
+            log.error(
+                "%s failed on connection '%s': %s%s", doing, conn_id, message, f". {advice}" if advice else ""
+            )
+        if may_pass(error) is False and not HAS_RETRY_POLICIES:
+            raise AirflowFailException(f"{doing} failed: {error_message(error)}") from error
         raise
 
 
@@ -81,3 +97,25 @@ def sqlstate(error: BaseException) -> str | None:
     if error.args and isinstance(error.args[0], dict):
         return error.args[0].get("C")
     return getattr(error, "sqlstate", None) or getattr(error, "pgcode", None)
+
+
+def may_pass(error: BaseException) -> bool | None:
+    """
+    Tell whether an error may pass without anybody's doing.
+
+    :param error: what was raised
+    :return: None if that is not known
+    """
+    if isinstance(error, (SourceError, ValueError)):
+        return isinstance(error.__cause__, BotoCoreError)
+    if isinstance(error, ClientError):
+        return error.response["Error"]["Code"] in PASSING_AWS_CODES
+    if isinstance(error, BotoCoreError):
+        return True
+    if is_database_error(error):
+        state = sqlstate(error)
+        if state:
+            return state.startswith(PASSING_SQLSTATES) or SERIALIZABLE_ISOLATION_VIOLATION in str(error)[:200]
+        # The driver itself: it could not connect, or the connection broke.
+        return type(error).__name__ in ("InterfaceError", "OperationalError", "error")
+    return None

@@ -80,7 +80,9 @@ def list_prefix(s3: "S3Hook", prefix: str, suffix: str = ".json") -> Listing:
     """
     bucket, key_prefix = split_url(prefix)
     try:
-        found = list(s3.iter_file_metadata(key_prefix, bucket_name=bucket))
+        # S3Hook lists with dates and sizes, too, but by another method from provider 9.13 on.
+        pages = s3.get_conn().get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=key_prefix)
+        found = [item for page in pages for item in page.get("Contents", ())]
     except (BotoCoreError, ClientError) as error:
         resource = f"arn:aws:s3:::{bucket} with the prefix {key_prefix}"
         raise SourceError(f"Cannot list {prefix}: {aws_advice(error, 's3:ListBucket', resource)}") from error

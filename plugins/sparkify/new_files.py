@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, cast
 
 from airflow.providers.amazon.aws.hooks.s3 import S3Hook
-from airflow.sdk import BaseHook
+from airflow.sdk import Connection
 
 from sparkify.errors import explained
 from sparkify.files import list_prefix
@@ -46,7 +46,7 @@ def anything_to_load(
             listed = pool.map(lambda prefix: list_prefix(s3, prefix), prefixes.values())
             listings = dict(zip(prefixes, listed, strict=True))
         if params["dry_run"]:
-            hook = BaseHook.get_hook(conn_id)
+            hook = Connection.get(conn_id).get_hook()
             recording = ledger_exists(hook)  # not before the first run, to which everything is new
             for dataset, listing in listings.items():
                 unrecorded = set(

@@ -38,7 +38,8 @@ def on_dag_run_success(dag_run: "DagRun") -> None:
         _write_note(dag_run, session)
         return
     with create_session() as session:  # of ``airflow dags test``, whose run is in no session
-        _write_note(session.get_one(DagRun, dag_run.id), session)
+        if stored := session.get(DagRun, dag_run.id):
+            _write_note(stored, session)
 
 
 def _write_note(dag_run: "DagRun", session: "Session") -> None:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, ParamSpec
 
 from airflow.providers.amazon.aws.hooks.s3 import S3Hook
 from airflow.providers.amazon.aws.hooks.sts import StsHook
-from airflow.sdk import BaseHook, get_current_context
+from airflow.sdk import Connection, get_current_context
 from botocore.exceptions import BotoCoreError, ClientError
 
 from sparkify.advice import aws_advice, warehouse_advice
@@ -201,7 +201,7 @@ def reach_warehouse(conn_id: str) -> Found:
     :raises SetupError: if there is no such connection, or nothing answers
     """
     try:
-        connection = BaseHook.get_connection(conn_id)
+        connection = Connection.get(conn_id)
     except Exception as error:  # whose class differs between Airflow's versions
         raise SetupError(
             f"There is no connection {conn_id} ({error}): create it as .env.example shows"
@@ -224,7 +224,7 @@ def log_in(conn_id: str) -> Found:
     :raises SetupError: if that is refused, or the user sees no schema
     """
     with _asking_the_warehouse(conn_id):
-        hook: Any = BaseHook.get_hook(conn_id)
+        hook: Any = Connection.get(conn_id).get_hook()
         with closing(hook.get_conn()) as connection, closing(connection.cursor()) as cursor:
             tls = getattr(getattr(connection, "_usock", None), "version", lambda: None)()
             cursor.execute("SELECT CURRENT_USER, CURRENT_DATABASE(), CURRENT_SCHEMA(), VERSION()")
@@ -315,7 +315,7 @@ def compare_tables(conn_id: str) -> Found:
         return schema, columns.rows
 
     with _asking_the_warehouse(conn_id):
-        hook = BaseHook.get_hook(conn_id)
+        hook = Connection.get(conn_id).get_hook()
         schema, rows = run_in_transaction(hook, transaction())
         tables = CreateTablesOperator(task_id="look", ddl=DDL, migrations=MIGRATIONS)
         _, pending = run_one_by_one(hook, tables.look())
@@ -445,7 +445,7 @@ def _copy(conn_id: str, url: str, iam_role: str, region: str, options: Sequence[
         return [text for (text,) in (yield "SELECT setup_check FROM setup_check").rows]
 
     with _asking_the_warehouse(conn_id):
-        return run_in_transaction(BaseHook.get_hook(conn_id), transaction())
+        return run_in_transaction(Connection.get(conn_id).get_hook(), transaction())
 
 
 def _differences(table: str, expected: list[Column], found: list[Column]) -> Iterator[str]:

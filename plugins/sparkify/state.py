@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from airflow.sdk import Asset
 
+from sparkify.compat import asset_state
 from sparkify.files import S3Object
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ def recall(context: "Context") -> dict[str, dict[str, Any]]:
 
     :param context: the context of a task that has the warehouse among its inlets
     """
-    state = context["asset_state_store"][WAREHOUSE].get(KEY)
+    state = asset_state(context, WAREHOUSE).get(KEY)
     if not isinstance(state, dict) or not isinstance(state.get("datasets"), dict):
         return {}
     if datetime.now(UTC) - datetime.fromisoformat(str(state["recorded_at"])) > BELIEVED_FOR:
@@ -64,7 +65,7 @@ def remember(context: "Context", datasets: Mapping[str, dict[str, Any]]) -> None
     :param datasets: what :func:`describe_listing` returned, by dataset
     """
     state: dict[str, Any] = {"recorded_at": datetime.now(UTC).isoformat(), "datasets": dict(datasets)}
-    context["asset_state_store"][WAREHOUSE].set(KEY, state)
+    asset_state(context, WAREHOUSE).set(KEY, state)
 
 
 def forget(context: "Context") -> None:
@@ -73,7 +74,7 @@ def forget(context: "Context") -> None:
 
     :param context: the context of a task that has the warehouse among its inlets
     """
-    context["asset_state_store"][WAREHOUSE].delete(KEY)
+    asset_state(context, WAREHOUSE).delete(KEY)
 
 
 def recorded_before(known: Mapping[str, Any] | None, prefix: str) -> datetime:

@@ -3,8 +3,8 @@ from types import SimpleNamespace
 
 import jinja2
 import pytest
-import sqlalchemy
-from airflow.dag_processing.dagbag import DagBag
+import sqlalchemy.engine
+from airflow.models import DagBag
 
 from tests.conftest import REPOSITORY, context
 
@@ -31,7 +31,7 @@ def test_parsing_opens_no_connection_and_no_database(monkeypatch):
         raise AssertionError(f"parsing connected to {address or self}")
 
     monkeypatch.setattr(socket.socket, "connect", refuse)
-    monkeypatch.setattr(sqlalchemy.Engine, "connect", refuse)
+    monkeypatch.setattr(sqlalchemy.engine.Engine, "connect", refuse)
     assert DagBag(dag_folder=str(REPOSITORY / "dags")).import_errors == {}
 
 

@@ -14,11 +14,11 @@ from airflow.providers.common.sql.operators.sql import (
     SQLExecuteQueryOperator,
     SQLTableCheckOperator,
 )
-from airflow.sdk.exceptions import AirflowException
 from botocore.exceptions import ClientError
 from sqlalchemy import Column, Integer, MetaData, String, Table, create_engine, func, make_url, select
 
 from local.settings import REGION, Settings
+from sparkify.compat import AirflowException
 from tests.conftest import rows
 
 BUCKET = "pets"

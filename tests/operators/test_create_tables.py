@@ -5,8 +5,8 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from airflow.sdk.exceptions import AirflowFailException
 
+from sparkify.compat import AirflowFailException
 from sparkify.operators import CreateTablesOperator
 from tests.conftest import REPOSITORY, context, rows
 from tests.test_crash import CUT_OFF

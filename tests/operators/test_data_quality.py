@@ -1,7 +1,7 @@
 import pytest
-from airflow.sdk.exceptions import AirflowException, AirflowFailException
 
 from sparkify.checks import Check, not_empty, not_null, references, unique
+from sparkify.compat import AirflowException, AirflowFailException
 from sparkify.operators import DataQualityOperator
 from tests.conftest import rows
 

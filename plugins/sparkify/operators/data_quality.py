@@ -4,9 +4,10 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from airflow.providers.common.sql.operators.sql import BaseSQLOperator, SQLCheckResult
+from airflow.providers.common.sql.operators.sql import BaseSQLOperator
 
 from sparkify.checks import Check
+from sparkify.compat import SQLCheckResult
 from sparkify.errors import explained
 from sparkify.sql import Transaction, insert_rows, run_in_transaction
 

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.providers.amazon.aws.hooks.s3 import S3Hook
 from airflow.providers.common.sql.operators.sql import BaseSQLOperator
-from airflow.sdk.exceptions import AirflowException, AirflowFailException
 
 from sparkify.batches import take_staging
-from sparkify.errors import error_message, explained, is_database_error
+from sparkify.compat import AirflowException, AirflowFailException
+from sparkify.errors import error_message, explained, is_database_error, may_pass
 from sparkify.files import S3Object, list_prefix, manifest, run_folder, split_url
 from sparkify.ledger import ledger_lines, unrecorded_objects
 from sparkify.members import Members, look_at_members
@@ -22,7 +22,6 @@ from sparkify.rejects import (
     read_copy_account,
     with_raw_lines,
 )
-from sparkify.retries import may_pass
 from sparkify.sql import Transaction, copy_json, identifier, run_in_transaction
 from sparkify.state import WAREHOUSE, describe_listing, recall, recorded_before
 

@@ -1,0 +1,94 @@
+"""
+What Airflow 3.3 has, and older releases lack or keep elsewhere; no other module knows of releases.
+
+The oldest that is supported is 3.0.6 with the providers of its constraints, the one Airflow 3 that Amazon
+MWAA offers (https://docs.aws.amazon.com/mwaa/latest/userguide/airflow-versions.html).
+"""
+
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+from airflow.sdk import Variable
+
+if TYPE_CHECKING:
+    from airflow.sdk import Asset, Context
+
+try:
+    from airflow.sdk.exceptions import AirflowException, AirflowFailException
+except ImportError:
+    from airflow.exceptions import (  # type: ignore[no-redef]
+        AirflowException,
+        AirflowFailException,
+    )
+
+try:
+    from airflow.providers.common.sql.operators.sql import SQLCheckResult
+except ImportError:  # then nobody reads them
+    SQLCheckResult = SimpleNamespace  # type: ignore[misc, assignment]
+
+try:
+    from airflow.sdk.definitions.retry_policy import RetryDecision, RetryPolicy
+
+    HAS_RETRY_POLICIES = True
+except ImportError:
+    RetryPolicy, HAS_RETRY_POLICIES = object, False  # type: ignore[misc, assignment]
+    RetryDecision = None  # type: ignore[misc, assignment]
+
+__all__ = [
+    "HAS_RETRY_POLICIES",
+    "AirflowException",
+    "AirflowFailException",
+    "RetryDecision",
+    "RetryPolicy",
+    "SQLCheckResult",
+    "asset_state",
+]
+
+
+def asset_state(context: "Context", asset: "Asset") -> Any:
+    """
+    Return what keeps an asset's state between runs: ``get(key)``, ``set(key, value)`` and ``delete(key)``.
+
+    :param context: the context of a task that has the asset among its inlets or outlets
+    :param asset: the asset
+    """
+    if "asset_state_store" in context:
+        return context["asset_state_store"][asset]
+    return VariableState(asset.name)
+
+
+class VariableState:
+    """
+    An asset's state in Airflow Variables, with the calls of the asset state store.
+
+    :param asset_name: the asset's name, with which the variables' names begin
+    """
+
+    def __init__(self, asset_name: str) -> None:
+        self.asset_name = asset_name
+
+    def get(self, key: str) -> Any:
+        """
+        Return a value, None if there is none.
+
+        :param key: the value's name
+        """
+        return Variable.get(f"{self.asset_name}_{key}", default=None, deserialize_json=True)
+
+    def set(self, key: str, value: Any) -> None:
+        """
+        Keep a value.
+
+        :param key: the value's name
+        :param value: anything that JSON can hold
+        """
+        note = "Written by the DAGs, to be read by their next run. It may be deleted at any time."
+        Variable.set(f"{self.asset_name}_{key}", value, description=note, serialize_json=True)
+
+    def delete(self, key: str) -> None:
+        """
+        Forget a value, if there is one.
+
+        :param key: the value's name
+        """
+        Variable.delete(f"{self.asset_name}_{key}")
