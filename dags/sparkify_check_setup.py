@@ -104,9 +104,14 @@ def sparkify_check_setup():
         python_callable=step(setup_check.compare_tables),
         op_kwargs={"conn_id": "redshift"},
     )
+    check_privileges = PythonOperator(
+        task_id="check_privileges",
+        python_callable=step(setup_check.check_privileges),
+        op_kwargs={"conn_id": "redshift"},
+    )
     steps = [
         *(check_settings, show_versions, identify_to_aws, *list_inputs, write_file, reach_warehouse, log_in),
-        *(*copy_inputs, copy_file, delete_file, compare_tables),
+        *(*copy_inputs, copy_file, delete_file, check_privileges, compare_tables),
     ]
     summarize = PythonOperator(
         task_id="summarize",
@@ -115,7 +120,7 @@ def sparkify_check_setup():
         trigger_rule="all_done",
     )
 
-    chain(reach_warehouse, log_in, [*copy_inputs, copy_file, compare_tables])
+    chain(reach_warehouse, log_in, [*copy_inputs, copy_file, check_privileges, compare_tables])
     chain(list_inputs, copy_inputs)
     chain(write_file, copy_file, delete_file)
     steps >> summarize

@@ -12,8 +12,12 @@ from botocore.exceptions import ClientError
 from redshift_connector import InterfaceError
 
 from local.settings import REDSHIFT_CLUSTER, REDSHIFT_DATABASE, REDSHIFT_PASSWORD, REDSHIFT_USER, REGION
+from sparkify.tables import TABLES
 from tests.conftest import REPOSITORY, rows
+from tests.test_pipeline import airflow, run_etl
+from tests.test_setup_check import summary
 
+SECRET = "airflow/connections/redshift"
 EXAMPLE = dict(
     re.findall(r"^(?:# )?(AIRFLOW_\w+)='?(.*?)'?$", (REPOSITORY / ".env.example").read_text(), re.MULTILINE)
 )
@@ -109,3 +113,29 @@ def test_serverless_needs_no_host_and_names_a_workgroup_that_it_does_not_know(lo
     assert log_in(SERVERLESS, host=None, port=None) == [(REDSHIFT_USER, REDSHIFT_DATABASE)]
     with pytest.raises(ClientError, match=r"ResourceNotFoundException.* workgroup other"):
         log_in(SERVERLESS, extra={**SERVERLESS["extra"], "serverless_work_group": "other"})
+
+
+def test_the_whole_pipeline_runs_by_iam_over_verified_tls(stack, created, airflow_home, monkeypatch):
+    monkeypatch.setenv("AIRFLOW_CONN_REDSHIFT", json.dumps(local(stack, CLUSTER)))
+    created.run([f"DROP TABLE {table}" for table in TABLES])
+    run_etl()
+    assert created.get_first("SELECT COUNT(*) FROM fact_songplays")[0] > 6000
+    check = airflow("dags", "test", "sparkify_check_setup")
+    assert check.returncode == 0, check.stdout
+    assert "TLSv1.3 (verify-full)" in summary(check)["log_in"][1]
+
+
+def test_the_password_may_lie_in_secrets_manager(stack, created, airflow_home, monkeypatch):
+    created.run("CREATE USER keeper PASSWORD 'Kept-1n-secret'")
+    connection = local(stack, PASSWORD) | {"login": "keeper", "password": "Kept-1n-secret"}
+    options = {"endpoint_url": stack.s3_url, "region_name": REGION}
+    with closing(boto3.client("secretsmanager", **options)) as secrets:
+        secrets.create_secret(Name=SECRET, SecretString=json.dumps(connection))
+    monkeypatch.delenv("AIRFLOW_CONN_REDSHIFT")
+    monkeypatch.setenv("AIRFLOW__SECRETS__BACKEND", EXAMPLE["AIRFLOW__SECRETS__BACKEND"])
+    monkeypatch.setenv("AIRFLOW__SECRETS__BACKEND_KWARGS", EXAMPLE["AIRFLOW__SECRETS__BACKEND_KWARGS"])
+    check = airflow("dags", "test", "sparkify_check_setup")
+    assert summary(check)["log_in"][0] == "ok", check.stdout
+    assert summary(check)["log_in"][1].startswith("user keeper, database sparkify")
+    assert "Kept-1n-secret" not in check.stdout
+    created.run("DROP USER keeper")

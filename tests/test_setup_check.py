@@ -69,7 +69,7 @@ def summary(run):
 def test_all_is_well_on_the_local_stack(airflow_home, created, s3):
     run = airflow("dags", "test", "sparkify_check_setup")
     assert run.returncode == 0, run.stdout
-    assert "Setup check: 13 of 13 steps passed" in run.stdout
+    assert "Setup check: 14 of 14 steps passed" in run.stdout
     found = summary(run)
     assert {state for state, _ in found.values()} == {"ok"}
     assert "user sparkify, database sparkify, schema public" in found["log_in"][1]
@@ -94,8 +94,8 @@ def test_one_failure_hides_no_other_and_stops_only_what_needs_it(airflow_home, c
     assert "There is no such bucket" in bad["list_song_data"].replace("there is", "There is")
     assert 'password authentication failed for user "sparkify". Correct login and password' in bad["log_in"]
     not_run = {task_id for task_id, (state, _) in found.items() if state == "-"}
-    assert not_run == {"copy_log_data", "copy_song_data", "copy_file", "compare_tables"}
-    assert "6 of 13 steps did not pass" in run.stdout
+    assert not_run == {"copy_log_data", "copy_song_data", "copy_file", "check_privileges", "compare_tables"}
+    assert "7 of 14 steps did not pass" in run.stdout
     assert "wr0ng" not in run.stdout
     assert s3.list_keys("sparkify-etl", prefix="runs/sparkify_check_setup/") == []
 
@@ -366,6 +366,41 @@ def test_a_certificate_that_is_not_right_is_named_and_one_that_is_counts(
     monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "ca.pem"))
     with pytest.raises(SetupError, match="not signed by an authority of Amazon's"):
         setup_check.log_in(connect(extra=verified))
+
+
+@pytest.fixture
+def analyst(warehouse, connect):
+    """The connection of a user who has been granted nothing."""
+    warehouse.run(["CREATE SCHEMA pets", "CREATE USER analyst PASSWORD 'An4lyst-of-pets'"])
+    yield connect(login="analyst", password="An4lyst-of-pets")
+    warehouse.run(
+        [
+            *(f"REVOKE ALL ON {table} FROM analyst" for table in TABLES),
+            *("DROP SCHEMA pets CASCADE", "DROP USER analyst"),
+        ]
+    )
+
+
+def test_what_has_to_be_granted_is_named(warehouse, analyst):
+    tables = [f"GRANT SELECT, INSERT, DELETE ON public.{table} TO analyst" for table in TABLES]
+    with pytest.raises(SetupError) as refusal:
+        setup_check.check_privileges(analyst)
+    assert set(str(refusal.value).removesuffix(", or to a role of that user").split("; ")) == set(tables)
+    warehouse.run(tables)
+    assert setup_check.check_privileges(analyst)["found"].startswith("user analyst may do all")
+    warehouse.run("REVOKE INSERT, DELETE ON dim_users FROM analyst")
+    with pytest.raises(SetupError, match=r"^GRANT INSERT, DELETE ON public.dim_users TO analyst, or"):
+        setup_check.check_privileges(analyst)
+
+
+def test_a_schema_where_nothing_may_be_created_is_named(warehouse, analyst):
+    warehouse.run("ALTER USER analyst SET search_path TO pets")
+    with pytest.raises(SetupError, match="User analyst sees no schema: GRANT USAGE, CREATE ON SCHEMA"):
+        setup_check.log_in(analyst)
+    warehouse.run("GRANT USAGE ON SCHEMA pets TO analyst")
+    assert "schema pets" in setup_check.log_in(analyst)["found"]
+    with pytest.raises(SetupError, match=r"^GRANT CREATE ON SCHEMA pets TO analyst"):
+        setup_check.check_privileges(analyst)
 
 
 # --- COPY ---

@@ -21,7 +21,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from sparkify.advice import aws_advice, warehouse_advice
 from sparkify.errors import error_message, is_database_error
-from sparkify.files import list_prefix, split_url
+from sparkify.files import list_prefix, run_folder, split_url
 from sparkify.operators import CreateTablesOperator
 from sparkify.sql import (
     Transaction,
@@ -44,6 +44,7 @@ P = ParamSpec("P")
 Found = dict[str, str]
 
 PROBLEM = "problem"  # the XCom that tells the summary why a step failed
+TABLE_PRIVILEGES = ("SELECT", "INSERT", "DELETE")
 CONNECT_SECONDS = 10
 PACKAGES = (
     *("apache-airflow", "apache-airflow-providers-amazon", "apache-airflow-providers-common-sql"),
@@ -155,25 +156,27 @@ def list_input(variable: str, prefix: str, region: str, aws_conn_id: str) -> Fou
 
 def write_file(work_prefix: str, dag_id: str, line: str, region: str, aws_conn_id: str) -> Found:
     """
-    Write a file of one line of JSON below the work prefix, for COPY to read.
+    Write a file of one line of JSON below the work prefix, for COPY to read, and read it back.
 
     :param work_prefix: ``s3://bucket/prefix/``
     :param dag_id: names the folder
-    :param line: what to write; its own file, if two runs are at it
+    :param line: what to write; it names the file, too
     :param region: the region that COPY will be told
     :param aws_conn_id: the AWS connection
     :raises SetupError: if that is refused, or the bucket is in another region
     """
-    folder = f"{_required('sparkify_work_prefix', work_prefix).rstrip('/')}/{dag_id}"
-    bucket, key = split_url(f"{folder}/{re.sub('[^A-Za-z0-9_.-]', '-', line)}.json")
-    s3 = S3Hook(aws_conn_id=aws_conn_id)
-    text = json.dumps({"setup_check": line})
-    with _asking_aws(
-        "s3:PutObject", f"arn:aws:s3:::{split_url(work_prefix)[0]}/{split_url(work_prefix)[1]}*"
-    ):
-        s3.get_conn().put_object(Bucket=bucket, Key=key, Body=text.encode())
+    url = f"{run_folder(_required('sparkify_work_prefix', work_prefix), dag_id, line)}.json"
+    bucket, key = split_url(url)
+    s3, text = S3Hook(aws_conn_id=aws_conn_id), json.dumps({"setup_check": line})
+    below = f"arn:aws:s3:::{work_prefix.removeprefix('s3://')}*"
+    with _asking_aws("s3:PutObject", below):
+        s3.load_string(text, key, bucket, replace=True)
+    with _asking_aws("s3:GetObject", below):
+        read = s3.get_conn().get_object(Bucket=bucket, Key=key)["Body"].read().decode()
+    if read != text:
+        raise SetupError(f"{url} was written as {text}, and read as {read}: does anything else write there?")
     _check_region(s3, bucket, region)
-    return {"found": f"wrote s3://{bucket}/{key}", "url": f"s3://{bucket}/{key}"}
+    return {"found": f"wrote and read {url}", "url": url}
 
 
 def delete_file(url: str, aws_conn_id: str) -> Found:
@@ -270,6 +273,47 @@ def copy_file(conn_id: str, url: str, line: str, iam_role: str, region: str) -> 
     if rows != [line]:
         raise SetupError(f"COPY read {rows} of {url}, not {[line]}")
     return {"found": f"the role reads {url}, and COPY loaded its line"}
+
+
+def check_privileges(conn_id: str) -> Found:
+    """
+    Ask whether the user may make temporary tables, and read, add and delete rows.
+
+    :param conn_id: the warehouse's connection
+    :raises SetupError: names every privilege to grant; CREATE is needed where tables are not there yet
+    """
+
+    def transaction() -> Transaction[tuple[list[Any], list[Any]]]:
+        (user,) = (
+            yield "SELECT CURRENT_USER, CURRENT_SCHEMA(), HAS_SCHEMA_PRIVILEGE(CURRENT_SCHEMA(), 'CREATE'),"
+            " CURRENT_DATABASE(), HAS_DATABASE_PRIVILEGE(CURRENT_DATABASE(), 'TEMP')"
+        ).rows
+        privileges = ", ".join(
+            f"HAS_TABLE_PRIVILEGE(schemaname || '.' || tablename, '{each}')" for each in TABLE_PRIVILEGES
+        )
+        # https://docs.aws.amazon.com/redshift/latest/dg/r_HAS_TABLE_PRIVILEGE.html
+        tables = yield (
+            f"SELECT tablename, {privileges} FROM pg_tables WHERE schemaname = %s"
+            f" AND tablename IN ({', '.join(literal(table) for table in DDL)})",
+            [user[1]],
+        )
+        return user, tables.rows
+
+    with _asking_the_warehouse(conn_id):
+        (user, schema, may_create, database, may_use_temp), tables = run_in_transaction(
+            BaseHook.get_hook(conn_id), transaction()
+        )
+    lacking = [f"TEMP ON DATABASE {database}"] if not may_use_temp else []
+    if not may_create and len(tables) < len(DDL):
+        lacking.append(f"CREATE ON SCHEMA {schema}")
+    for table, *granted in tables:
+        denied = [name for name, may in zip(TABLE_PRIVILEGES, granted, strict=True) if not may]
+        lacking += [f"{', '.join(denied)} ON {schema}.{table}"] if denied else []
+    if lacking:
+        raise SetupError(
+            "; ".join(f"GRANT {each} TO {user}" for each in lacking) + ", or to a role of that user"
+        )
+    return {"found": f"user {user} may do all that a run does with {len(tables)} tables"}
 
 
 class Column(NamedTuple):

@@ -97,6 +97,7 @@ def test_each_step_of_the_setup_check_waits_for_what_it_needs_alone(dagbag):
         "copy_song_data": {"list_song_data", "log_in"},
         "copy_file": {"write_file", "log_in"},
         "delete_file": {"copy_file"},
+        "check_privileges": {"log_in"},
         "compare_tables": {"log_in"},
         "summarize": set(tasks) - {"summarize"},
     }
