@@ -301,7 +301,7 @@ def check_privileges(conn_id: str) -> Found:
 
     with _asking_the_warehouse(conn_id):
         (user, schema, may_create, database, may_use_temp), tables = run_in_transaction(
-            BaseHook.get_hook(conn_id), transaction()
+            Connection.get(conn_id).get_hook(), transaction()
         )
     lacking = [f"TEMP ON DATABASE {database}"] if not may_use_temp else []
     if not may_create and len(tables) < len(DDL):

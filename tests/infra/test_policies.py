@@ -20,6 +20,7 @@ from redshift_connector.iam_helper import IamHelper
 
 from local.redshift import postgres
 from local.settings import ACCOUNT, INPUT_BUCKET, REDSHIFT_ROLE, REGION, Settings
+from sparkify import setup_check
 from sparkify.tables import TABLES
 from tests import pipeline
 from tests.conftest import REPOSITORY, free_port
@@ -162,6 +163,29 @@ def test_a_retried_run_passes_too(
     with worker_of(cluster, cloud, warehouse):
         account = continued(cluster_run).run("run 1", params=AGAIN)["record_files"]
     assert account["staging_events"]["staged"] == 2
+
+
+@pytest.mark.parametrize("variant", ["cluster", "serverless"])
+def test_the_setup_check_needs_no_other_permission(
+    variant: str, request: pytest.FixtureRequest, cloud: Aws, warehouse: Settings
+) -> None:
+    request.getfixturevalue(f"{variant}_run")  # creates the tables
+    s3, copied = (
+        {"region": REGION, "aws_conn_id": "aws_default"},
+        {"iam_role": REDSHIFT_ROLE, "region": REGION},
+    )
+    with worker_of(request.getfixturevalue(variant), cloud, warehouse):
+        for name in ("LOG_DATA", "SONG_DATA"):
+            listed = setup_check.list_input(name, os.environ[f"AIRFLOW_VAR_SPARKIFY_{name}"], **s3)
+            setup_check.copy_input("redshift", listed["smallest"], **copied)
+        url = setup_check.write_file(os.environ["AIRFLOW_VAR_SPARKIFY_WORK_PREFIX"], "check", "run", **s3)[
+            "url"
+        ]
+        setup_check.copy_file("redshift", url, "run", **copied)
+        assert "stays: AccessDenied" in setup_check.delete_file(url, "aws_default")["found"]
+        assert "TLSv1.3 (verify-full)" in setup_check.log_in("redshift")["found"]
+        setup_check.check_privileges("redshift")
+        setup_check.compare_tables("redshift")
 
 
 @pytest.mark.parametrize(
