@@ -22,15 +22,15 @@ _VALUES = (exp.Add, exp.Sub, exp.Mul, exp.Div, exp.Mod, exp.Neg, exp.Case, exp.D
 _SPARE_DIGITS = 15  # more than the number of rows has
 
 
-def type_numbers(tree: exp.Expr, columns: Columns) -> None:
+def type_numbers(tree: exp.Expr, types: Types, columns: Columns) -> None:
     """
     Give a statement's numbers the types that they have on Redshift.
 
     :param tree: the statement, changed in place
+    :param types: of its expressions
     :param columns: what its names mean
     :raises SqlError: 0A000 for a quotient or a mean whose digits depend on a type that is not known
     """
-    types = Types(columns)
     items = [item.unalias() for select in tree.find_all(exp.Select) for item in select.expressions]
     nodes: list[exp.Expr] = [node for node in items if isinstance(node, exp.Literal)]
     nodes += [node for node in tree.walk() if isinstance(node, _VALUES)]

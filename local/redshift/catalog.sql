@@ -671,7 +671,11 @@ LANGUAGE sql IMMUTABLE
 RETURN CASE part
     WHEN 'month' THEN value + amount * interval '1 month'
     WHEN 'quarter' THEN value + amount * interval '3 months'
-    WHEN 'year' THEN value + amount * interval '1 year'
+    -- A year after February 29 is March 1
+    WHEN 'year' THEN value + amount * interval '1 year' + CASE
+        WHEN extract(day FROM value + amount * interval '1 year') < extract(day FROM value) THEN interval '1 day'
+        ELSE interval '0 days'
+    END
     WHEN 'decade' THEN value + amount * interval '10 years'
     WHEN 'century' THEN value + amount * interval '100 years'
     WHEN 'week' THEN value + amount * interval '1 week'
@@ -684,6 +688,12 @@ RETURN CASE part
     WHEN 'milliseconds' THEN value + amount * interval '1 millisecond'
     WHEN 'microseconds' THEN value + amount * interval '1 microsecond'
 END;
+
+CREATE OR REPLACE FUNCTION rs_catalog.dateadd(part text, amount bigint, value time) RETURNS time
+LANGUAGE sql IMMUTABLE RETURN rs_catalog.dateadd(part, amount, date '2000-01-01' + value)::time;
+
+CREATE OR REPLACE FUNCTION rs_catalog.dateadd(part text, amount bigint, value timetz) RETURNS timetz
+LANGUAGE sql IMMUTABLE RETURN rs_catalog.dateadd(part, amount, (value AT TIME ZONE 'UTC')::time) AT TIME ZONE 'UTC';
 
 -- How many boundaries of the part lie between the two, a week beginning on Sunday:
 -- https://docs.aws.amazon.com/redshift/latest/dg/r_DATEDIFF_function.html
@@ -708,13 +718,22 @@ RETURN CASE part
     ELSE (until::date - since::date)::bigint
 END;
 
--- Milliseconds and microseconds of the second, without the second itself:
--- https://docs.aws.amazon.com/redshift/latest/dg/r_EXTRACT_function.html
+CREATE OR REPLACE FUNCTION rs_catalog.datediff(part text, since time, until time) RETURNS bigint
+LANGUAGE sql IMMUTABLE
+RETURN rs_catalog.datediff(part, date '2000-01-01' + since, date '2000-01-01' + until);
+
+CREATE OR REPLACE FUNCTION rs_catalog.datediff(part text, since timetz, until timetz) RETURNS bigint
+LANGUAGE sql IMMUTABLE
+RETURN rs_catalog.datediff(part, (since AT TIME ZONE 'UTC')::time, (until AT TIME ZONE 'UTC')::time);
+
+-- Milliseconds and microseconds of the second, without the second itself, and decades that begin with the year 1:
+-- https://docs.aws.amazon.com/redshift/latest/dg/r_Dateparts_for_datetime_functions.html
 CREATE OR REPLACE FUNCTION rs_catalog.fraction(part text, value double precision) RETURNS double precision
 LANGUAGE sql IMMUTABLE
 RETURN CASE part
     WHEN 'milliseconds' THEN mod(trunc(value)::bigint, 1000)
     WHEN 'microseconds' THEN mod(trunc(value)::bigint, 1000000)
+    WHEN 'decade' THEN value + 1
     ELSE value
 END;
 
@@ -732,6 +751,25 @@ LANGUAGE sql IMMUTABLE RETURN rs_catalog.fraction(part, pg_catalog.date_part(par
 
 CREATE OR REPLACE FUNCTION rs_catalog.date_part(part text, value interval) RETURNS double precision
 LANGUAGE sql IMMUTABLE RETURN rs_catalog.fraction(part, pg_catalog.date_part(part, value));
+
+CREATE OR REPLACE FUNCTION rs_catalog.date_part(part text, value timetz) RETURNS double precision
+LANGUAGE sql IMMUTABLE RETURN rs_catalog.fraction(part, pg_catalog.date_part(part, value));
+
+-- An integer, but of a time with zone: https://docs.aws.amazon.com/redshift/latest/dg/r_EXTRACT_function.html
+CREATE OR REPLACE FUNCTION rs_catalog.extract(part text, value timestamp) RETURNS integer
+LANGUAGE sql IMMUTABLE RETURN trunc(rs_catalog.date_part(part, value))::integer;
+
+CREATE OR REPLACE FUNCTION rs_catalog.extract(part text, value timestamptz) RETURNS double precision
+LANGUAGE sql STABLE RETURN trunc(rs_catalog.date_part(part, value));
+
+CREATE OR REPLACE FUNCTION rs_catalog.extract(part text, value time) RETURNS integer
+LANGUAGE sql IMMUTABLE RETURN trunc(rs_catalog.date_part(part, value))::integer;
+
+CREATE OR REPLACE FUNCTION rs_catalog.extract(part text, value timetz) RETURNS integer
+LANGUAGE sql IMMUTABLE RETURN trunc(rs_catalog.date_part(part, value))::integer;
+
+CREATE OR REPLACE FUNCTION rs_catalog.extract(part text, value interval) RETURNS integer
+LANGUAGE sql IMMUTABLE RETURN trunc(rs_catalog.date_part(part, value))::integer;
 
 -- A timestamp without zone, also of a date: https://docs.aws.amazon.com/redshift/latest/dg/r_DATE_TRUNC.html
 CREATE OR REPLACE FUNCTION pg_catalog.date_trunc(part text, value date) RETURNS timestamp
@@ -757,10 +795,68 @@ LANGUAGE sql IMMUTABLE RETURN value AT TIME ZONE 'UTC' AT TIME ZONE target;
 CREATE OR REPLACE FUNCTION pg_catalog.charindex(part text, value text) RETURNS integer
 LANGUAGE sql IMMUTABLE RETURN strpos(value, part);
 
+-- A position before the text is its beginning: https://docs.aws.amazon.com/redshift/latest/dg/REGEXP_COUNT.html
+CREATE OR REPLACE FUNCTION rs_catalog.regexp_count(
+    value text, pattern text, place integer DEFAULT 1, parameters text DEFAULT 'c'
+) RETURNS integer LANGUAGE sql IMMUTABLE
+RETURN pg_catalog.regexp_count(value, pattern, greatest(place, 1), replace(parameters, 'p', ''));
+
 -- Every match, and "$1" for a group: https://docs.aws.amazon.com/redshift/latest/dg/REGEXP_REPLACE.html
+CREATE OR REPLACE FUNCTION rs_catalog.regexp_replace(
+    value text, pattern text, replacement text, place integer, parameters text DEFAULT 'c'
+) RETURNS text LANGUAGE sql IMMUTABLE
+RETURN pg_catalog.regexp_replace(
+    value,
+    pattern,
+    pg_catalog.regexp_replace(replacement, '\$(\d)', '\\\1', 'g'),
+    greatest(place, 1),
+    0,
+    replace(parameters, 'p', '')
+);
+
 CREATE OR REPLACE FUNCTION rs_catalog.regexp_replace(value text, pattern text, replacement text DEFAULT '') RETURNS text
-LANGUAGE sql IMMUTABLE
-RETURN pg_catalog.regexp_replace(value, pattern, pg_catalog.regexp_replace(replacement, '\$(\d)', '\\\1', 'g'), 'g');
+LANGUAGE sql IMMUTABLE RETURN rs_catalog.regexp_replace(value, pattern, replacement, 1);
+
+-- No match is an empty text: https://docs.aws.amazon.com/redshift/latest/dg/REGEXP_SUBSTR.html
+CREATE OR REPLACE FUNCTION rs_catalog.regexp_substr(
+    value text, pattern text, place integer DEFAULT 1, occurrence integer DEFAULT 1, parameters text DEFAULT 'c'
+) RETURNS text LANGUAGE sql IMMUTABLE STRICT
+RETURN CASE
+    WHEN occurrence BETWEEN 1 AND length(value) THEN coalesce(
+        pg_catalog.regexp_substr(
+            value,
+            pattern,
+            greatest(place, 1),
+            occurrence,
+            translate(parameters, 'ep', ''),
+            (parameters LIKE '%e%' AND pattern ~ '(^|[^\\])\((?!\?)')::integer
+        ),
+        ''
+    )
+END;
+
+-- https://docs.aws.amazon.com/redshift/latest/dg/r_CHR.html: none for a number that is not ASCII's
+CREATE OR REPLACE FUNCTION rs_catalog.chr(number integer) RETURNS text LANGUAGE sql IMMUTABLE
+RETURN CASE WHEN number BETWEEN 1 AND 127 THEN pg_catalog.chr(number) END;
+
+-- https://docs.aws.amazon.com/redshift/latest/dg/r_QUOTE_LITERAL.html: for strings where backslashes escape
+CREATE OR REPLACE FUNCTION rs_catalog.quote_literal(value text) RETURNS text LANGUAGE sql IMMUTABLE
+RETURN '''' || replace(replace(value, '\', '\\'), '''', '''''') || '''';
+
+-- A cast counts bytes, and leaves characters whole: https://docs.aws.amazon.com/redshift/latest/dg/r_SUBSTRING.html
+CREATE OR REPLACE FUNCTION rs_catalog.first_bytes(value text, bytes integer) RETURNS text LANGUAGE sql STABLE
+RETURN CASE
+    WHEN octet_length(value) <= bytes THEN value
+    ELSE convert_from(
+        substring(convert_to(value, 'UTF8') FROM 1 FOR CASE
+            WHEN get_byte(convert_to(value, 'UTF8'), bytes) & 192 <> 128 THEN bytes
+            WHEN get_byte(convert_to(value, 'UTF8'), bytes - 1) & 192 <> 128 THEN bytes - 1
+            WHEN get_byte(convert_to(value, 'UTF8'), bytes - 2) & 192 <> 128 THEN bytes - 2
+            ELSE bytes - 3
+        END),
+        'UTF8'
+    )
+END;
 
 -- https://docs.aws.amazon.com/redshift/latest/dg/SHA2.html
 CREATE OR REPLACE FUNCTION pg_catalog.sha2(value text, bits integer) RETURNS text LANGUAGE sql IMMUTABLE
@@ -770,15 +866,19 @@ RETURN CASE bits
     WHEN 256 THEN encode(sha256(convert_to(value, 'UTF8')), 'hex')
     WHEN 384 THEN encode(sha384(convert_to(value, 'UTF8')), 'hex')
     WHEN 512 THEN encode(sha512(convert_to(value, 'UTF8')), 'hex')
+    ELSE left(value, 0)
 END;
 
 -- https://docs.aws.amazon.com/redshift/latest/dg/IS_VALID_JSON.html
 CREATE OR REPLACE FUNCTION pg_catalog.is_valid_json(value text) RETURNS boolean LANGUAGE sql IMMUTABLE
 RETURN pg_input_is_valid(value, 'json') AND value ~ '^\s*\{';
 
--- https://docs.aws.amazon.com/redshift/latest/dg/JSON_EXTRACT_PATH_TEXT.html
+-- An empty text where there is no such path: https://docs.aws.amazon.com/redshift/latest/dg/JSON_EXTRACT_PATH_TEXT.html
 CREATE OR REPLACE FUNCTION pg_catalog.json_extract_path_text(value text, VARIADIC path text[]) RETURNS text
-LANGUAGE sql IMMUTABLE RETURN value::json #>> path;
+LANGUAGE sql IMMUTABLE STRICT RETURN coalesce(value::json #>> path, '');
+
+CREATE OR REPLACE FUNCTION rs_catalog.valid_json(value text) RETURNS text LANGUAGE sql IMMUTABLE
+RETURN CASE WHEN pg_input_is_valid(value, 'json') THEN value END;
 
 -- Numbers ------------------------------------------------------------------------------------------------------------
 

@@ -20,9 +20,11 @@ from sqlglot.parsers.redshift import RedshiftParser
 from sqlglot.tokens import Token, TokenType
 
 from local.redshift import blanks, columns, correlation, privileges, tables
-from local.redshift.allowlist import check, refusal
+from local.redshift.allowlist import check, refusal, words_of
+from local.redshift.arguments import cast_arguments
 from local.redshift.arithmetic import type_numbers
 from local.redshift.errors import SqlError, unsupported
+from local.redshift.expression_types import Types
 
 Type = DataType.Type
 
@@ -46,6 +48,9 @@ _DATE_PARTS = {
         "second": "seconds s sec secs",
         "milliseconds": "millisecond ms msec msecs msecond mseconds millisec millisecs millisecon",
         "microseconds": "microsecond us usec usecs usecond useconds microsec microsecs",
+        "timezone": "",
+        "timezone_hour": "",
+        "timezone_minute": "",
     }.items()
     for alias in (part, *aliases.split())
 }
@@ -361,8 +366,10 @@ def _translate_tree(tree: exp.Expr, catalog: tuple[CatalogColumn, ...]) -> Trans
     columns.inline_aliases(tree, columns.Columns(known))
     names = columns.Columns(known)
     correlation.check(tree, names)
+    types = Types(names)
     if names.know(tree):
-        type_numbers(tree, names)
+        type_numbers(tree, types, names)
+    cast_arguments(tree, types)
     blanks.ignore(tree)
     tree = _rewritten(tree)
     if isinstance(tree, exp.Create):
@@ -394,16 +401,16 @@ def _local(name: str, *arguments: exp.Expr) -> exp.Dot:
     return exp.Dot(this=exp.to_identifier("rs_catalog"), expression=_call(name, *arguments))
 
 
-def _timestamp(value: exp.Expr) -> exp.Expr:
-    return exp.cast(value, Type.TIMESTAMP)
-
-
 def _date_part(unit: exp.Expr) -> exp.Expr:
     """Return the full name of a date part, written bare or as a string."""
     part = _DATE_PARTS.get(unit.name.lower())
     if part is None:
         raise SqlError(f'date part "{unit.name}" is not known', "22023")
     return exp.Literal.string(part)
+
+
+# Functions of catalog.sql that have the names of PostgreSQL's
+_LOCAL_FUNCTIONS = words_of("AVG CHR MEDIAN QUOTE_LITERAL REGEXP_COUNT REGEXP_REPLACE REGEXP_SUBSTR VERSION")
 
 
 def _function(node: exp.Anonymous) -> exp.Expr:
@@ -420,16 +427,30 @@ def _function(node: exp.Anonymous) -> exp.Expr:
         case "CONCAT", _:
             raise SqlError(f"CONCAT takes two arguments, not {len(arguments)}", "42883", "use ||")
         case (("DATEADD" | "DATE_ADD"), [unit, amount, value]):
-            return _local("dateadd", _date_part(unit), amount, _timestamp(value))
+            return _local("dateadd", _date_part(unit), amount, value)
         case (("DATEDIFF" | "DATE_DIFF"), [unit, start, end]):
-            return _local("datediff", _date_part(unit), _timestamp(start), _timestamp(end))
+            return _local("datediff", _date_part(unit), start, end)
         case "DATE_PART", [unit, value]:
-            return _local("date_part", _date_part(unit), value)
+            part = _date_part(unit)
+            if part.name in ("milliseconds", "microseconds"):
+                # "The complete seconds portion of the time stamp, regardless of the specified datepart":
+                # https://docs.aws.amazon.com/redshift/latest/dg/r_Dateparts_for_datetime_functions.html
+                raise unsupported(f"DATE_PART of {part.name}", "use EXTRACT")
+            return _local("date_part", part, value)
+        case (("TO_DATE" | "TO_TIMESTAMP"), [value, pattern, exp.Boolean()]):
+            # Strict or not, what is out of range is an error here
+            return _call(name, value, pattern)
+        case "JSON_EXTRACT_PATH_TEXT", [value, *path, exp.Boolean() as null_if_invalid]:
+            if null_if_invalid.this:
+                value = _local("valid_json", value)
+            return _call(name, value, *path)
         case "DATE_TRUNC", [unit, value]:
             return _call("DATE_TRUNC", _date_part(unit), value)
         case "LISTAGG", _ if not isinstance(node.parent, exp.WithinGroup):
             return _listagg(arguments, [])
-        case (("AVG" | "MEDIAN" | "REGEXP_REPLACE" | "VERSION"), _):
+        case "SPLIT_PART", [value, delimiter, part]:  # which PostgreSQL also counts from the end
+            return _call(name, value, delimiter, _call("GREATEST", part, exp.Literal.number(0)))
+        case _ if name in _LOCAL_FUNCTIONS:
             return _local(name.lower(), *arguments)
     return node
 
@@ -459,10 +480,9 @@ def _window(node: exp.Window) -> exp.Expr:
 def _extract(node: exp.Extract) -> exp.Expr:
     # An integer, unlike PostgreSQL's: https://docs.aws.amazon.com/redshift/latest/dg/r_EXTRACT_function.html
     part = _date_part(node.this)
-    return exp.cast(
-        _call("TRUNC", _local("date_part", part, node.expression)),
-        Type.BIGINT if part.name == "epoch" else Type.INT,
-    )
+    if part.name == "epoch":
+        return exp.cast(_call("TRUNC", _local("date_part", part, node.expression)), Type.BIGINT)
+    return _local("extract", part, node.expression)
 
 
 def _dot(node: exp.Dot) -> exp.Expr:
@@ -478,6 +498,13 @@ def _table(node: exp.Table) -> exp.Expr:
 
 def _expression_type(node: exp.DataType) -> exp.Expr:
     return node if isinstance(node.parent, exp.ColumnDef) else tables.sized_type(node, in_column=False)
+
+
+def _cast(node: exp.Cast) -> exp.Expr:
+    if node.to.this in (Type.CHAR, Type.VARCHAR) and node.to.expressions:
+        text = exp.cast(node.this, Type.VARCHAR)
+        node.set("this", _local("first_bytes", text, node.to.expressions[0].this.copy()))
+    return node
 
 
 def _without_qualify(select: exp.Select) -> exp.Expr:
@@ -501,6 +528,7 @@ def _without_qualify(select: exp.Select) -> exp.Expr:
 _KEY_VIEWS = ("key_column_usage", "table_constraints")
 _REWRITES: dict[type[exp.Expr], Callable[[Any], exp.Expr]] = {
     exp.Anonymous: _function,
+    exp.Cast: _cast,
     exp.WithinGroup: _within_group,
     exp.Window: _window,
     exp.Extract: _extract,

@@ -19,6 +19,7 @@ DATES_AND_TIMES = (DType.DATE, DType.TIMESTAMP, DType.TIMESTAMPTZ)
 
 _INTEGER_DIGITS = {DType.SMALLINT: 5, DType.INT: 10, DType.BIGINT: 19}
 _FLOATS = (DType.FLOAT, DType.DOUBLE)
+NUMBERS = (*_INTEGER_DIGITS, DType.DECIMAL, *_FLOATS)
 _TEXTS = (DType.CHAR, DType.VARCHAR)
 _UNTYPED = DType.NULL  # a string, NULL or parameter, which takes the type of what it meets
 
@@ -44,7 +45,7 @@ _SAME_AS_ALL = words_of("COALESCE GREATEST LEAST NVL")
 _NODES: dict[type[exp.Expr], DType] = {
     **dict.fromkeys((exp.Predicate, exp.Connector, exp.Not, exp.Boolean), DType.BOOLEAN),
     **dict.fromkeys((exp.DPipe, exp.Substring, exp.Trim, exp.CurrentUser), DType.VARCHAR),
-    **dict.fromkeys((exp.Extract, exp.StrPosition), DType.INT),
+    exp.StrPosition: DType.INT,
     exp.CurrentDate: DType.DATE,
     exp.CurrentTimestamp: DType.TIMESTAMP,
     exp.Interval: DType.INTERVAL,
@@ -122,6 +123,9 @@ class Types:
                 return self.combined(columns[0][1]) if len(columns) == 1 else DType.UNKNOWN
             case exp.WithinGroup():
                 return self._of_ordered(node)
+            case exp.Extract():
+                zoned = self.of(node.expression).this is DType.TIMESTAMPTZ
+                return DType.DOUBLE if zoned else DType.BIGINT if node.name.lower() == "epoch" else DType.INT
             case exp.Anonymous():
                 return self._of_call(node.name.upper(), node.expressions)
         return next((kind for each, kind in _NODES.items() if isinstance(node, each)), DType.UNKNOWN)
@@ -213,10 +217,12 @@ def _combined(kinds: list[DataType]) -> DataType:
     if not typed:
         return _plain(_UNTYPED)
     names = {kind.this for kind in typed}
+    if len(names) == 1 and DType.DECIMAL not in names:
+        return typed[0]
     if DType.UNKNOWN in names:
         return _plain(DType.UNKNOWN)
     if names & set(_FLOATS) and all(kind.this in _FLOATS or digits(kind) for kind in typed):
-        return _plain(DType.FLOAT if names == {DType.FLOAT} else DType.DOUBLE)
+        return _plain(DType.DOUBLE)
     numbers = [numbers for kind in typed if (numbers := digits(kind))]
     if len(numbers) == len(typed):
         if DType.DECIMAL not in names:
@@ -229,7 +235,7 @@ def _combined(kinds: list[DataType]) -> DataType:
         return _plain(DType.VARCHAR)
     if names <= set(DATES_AND_TIMES):
         return _plain(max(names, key=DATES_AND_TIMES.index))
-    return typed[0] if len(names) == 1 else _plain(DType.UNKNOWN)
+    return _plain(DType.UNKNOWN)
 
 
 def _computed(operation: exp.Expr, left: DataType, right: DataType) -> DataType | DType:
