@@ -12,8 +12,9 @@ from airflow.sdk import Param, chain, dag, get_current_context, task
 
 from sparkify.compat import AirflowFailException
 from sparkify.operators import CreateTablesOperator
+from sparkify.sql import identifier
 from sparkify.state import WAREHOUSE, forget
-from sparkify.tables import DDL, MIGRATIONS, SQL_FOLDER
+from sparkify.tables import ANALYSTS_GRANTS, DDL, MIGRATIONS, SQL_FOLDER
 
 
 @dag(
@@ -30,6 +31,7 @@ from sparkify.tables import DDL, MIGRATIONS, SQL_FOLDER
             description="Their rows are lost, until the next run of sparkify_etl loads them again from S3.",
         )
     },
+    user_defined_macros={"identifier": identifier},
     template_searchpath=str(SQL_FOLDER),
     doc_md=__doc__,
     tags=["sparkify"],
@@ -47,7 +49,9 @@ def sparkify_create_tables():
     drop_tables = SQLExecuteQueryOperator(
         task_id="drop_tables", conn_id="redshift", sql=[f"DROP TABLE IF EXISTS {table}" for table in DDL]
     )
-    create_tables = CreateTablesOperator(task_id="create_tables", ddl=DDL, migrations=MIGRATIONS)
+    create_tables = CreateTablesOperator(
+        task_id="create_tables", ddl=DDL, migrations=MIGRATIONS, afterwards=[ANALYSTS_GRANTS]
+    )
 
     chain(confirm(), drop_tables, create_tables)
 

@@ -26,8 +26,9 @@ from sparkify.operators import (
 )
 from sparkify.ranges import Index
 from sparkify.retries import RETRY_POLICY
+from sparkify.sql import identifier
 from sparkify.state import WAREHOUSE
-from sparkify.tables import DDL, MIGRATIONS, SQL_FOLDER
+from sparkify.tables import ANALYSTS_GRANTS, DDL, MIGRATIONS, SQL_FOLDER
 
 PREFIXES = {
     "staging_events": "{{ var.value.sparkify_log_data }}",
@@ -186,6 +187,7 @@ def loaded_times(ti):
         ),
     },
     user_defined_macros={
+        "identifier": identifier,
         "loaded_plays": loaded_plays,
         "loaded_sessions": loaded_sessions,
         "loaded_times": loaded_times,
@@ -201,7 +203,9 @@ def sparkify_etl():
         op_kwargs={"prefixes": PREFIXES, "conn_id": "redshift", "aws_conn_id": "aws_default"},
         inlets=[WAREHOUSE],
     )
-    create_tables = CreateTablesOperator(task_id="create_tables", ddl=DDL, migrations=MIGRATIONS)
+    create_tables = CreateTablesOperator(
+        task_id="create_tables", ddl=DDL, migrations=MIGRATIONS, afterwards=[ANALYSTS_GRANTS]
+    )
     stage_events = StageToRedshiftOperator(
         task_id="stage_events",
         table="staging_events",

@@ -76,6 +76,7 @@ def airflow_environment(settings: Settings) -> dict[str, str]:
         # This password is a word of the project's names: were it masked, no COPY in a log would be whole.
         "AIRFLOW__LOGGING__MIN_LENGTH_MASKED_SECRET": str(len(REDSHIFT_PASSWORD) + 1),
         "AIRFLOW_CONN_REDSHIFT": json.dumps(redshift),
+        "AIRFLOW_CONN_REDSHIFT_ADMIN": json.dumps(redshift),
         "AIRFLOW_CONN_AWS_DEFAULT": json.dumps(aws),
         "AIRFLOW_VAR_SPARKIFY_LOG_DATA": f"s3://{INPUT_BUCKET}/log_data/",
         "AIRFLOW_VAR_SPARKIFY_SONG_DATA": f"s3://{INPUT_BUCKET}/song_data/",

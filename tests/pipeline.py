@@ -1,4 +1,4 @@
-"""The DAG ``sparkify_etl``, run in this process: its own operators in order, without Airflow's scheduler."""
+"""The DAGs, run in this process: their own operators in order, without Airflow's scheduler."""
 
 import copy
 import functools
@@ -12,7 +12,7 @@ from unittest.mock import patch
 from airflow.models import DagBag
 from airflow.providers.amazon.aws.hooks.s3 import S3Hook
 from airflow.providers.common.sql.hooks.sql import DbApiHook
-from airflow.sdk import DAG, Asset, BaseOperator, Context
+from airflow.sdk import DAG, Asset, BaseHook, BaseOperator, Connection, Context
 from airflow.sdk.definitions.param import process_params
 from airflow.sdk.execution_time.context import OutletEventAccessors
 
@@ -34,15 +34,24 @@ class Variables(dict[str, str]):
         return self[name]
 
 
+class Connections:
+    """Airflow's Connections as templates see them: ``conn.name.login``."""
+
+    def __getattr__(self, name: str) -> Connection:
+        return BaseHook.get_connection(name)
+
+
 class Pipeline:
     """
-    Runs the DAG's tasks one after the other, each prepared and rendered as Airflow does it.
+    Runs a DAG's tasks one after the other, each prepared and rendered as Airflow does it.
 
     What Airflow keeps between tasks and runs is kept here: XComs by run, state by asset.
+
+    :param dag_id: the DAG
     """
 
-    def __init__(self) -> None:
-        self.dag = _dag()
+    def __init__(self, dag_id: str = "sparkify_etl") -> None:
+        self.dag = _dags()[dag_id]
         self.results: dict[str, dict[str, Any]] = {}
         self.asset_state: dict[str, AssetState] = {}
         self.current_task = ""
@@ -75,6 +84,7 @@ class Pipeline:
             "dag_run": SimpleNamespace(dag_id=self.dag.dag_id, run_id=run_id, conf=conf),
             "run_id": run_id,
             "params": self._params(conf),
+            "conn": Connections(),
             "var": {"value": Variables({**_environment_variables(), **(variables or {})})},
         }
         skipped: set[str] = set()
@@ -144,10 +154,10 @@ def star(hook: DbApiHook) -> dict[str, list[tuple[Any, ...]]]:
 
 
 @functools.cache
-def _dag() -> DAG:
+def _dags() -> dict[str, DAG]:
     dagbag = DagBag(dag_folder=str(REPOSITORY / "dags"))
     assert dagbag.import_errors == {}
-    return dagbag.dags["sparkify_etl"]
+    return dagbag.dags
 
 
 @functools.cache

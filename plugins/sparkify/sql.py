@@ -21,6 +21,7 @@ MOST_VALUES = 32767
 MOST_BYTES = 8_000_000
 
 _IDENTIFIER = re.compile(r"[a-z_][a-z0-9_]{0,126}")
+_QUOTED_NAME = re.compile(r"[\w:+=,.@-]{1,127}", re.ASCII)
 _ROLE_ARN = re.compile(r"arn:aws[a-z-]*:iam::\d{12}:role/[\w+=,.@/-]+", re.ASCII)
 _REGION = re.compile(r"[a-z]{2}(-[a-z]+)+-\d")
 
@@ -36,6 +37,19 @@ def identifier(name: str) -> str:
     if not all(_IDENTIFIER.fullmatch(part) for part in name.split(".", maxsplit=1)):
         raise ValueError(f"{name!r} is not a lower-case SQL identifier")
     return name
+
+
+def quoted(name: str) -> str:
+    """
+    Return a user's or a database's name in quotes, which keep the case of ``IAMR:Role``.
+
+    :param name: letters, digits and what else may stand in the name of an IAM role
+        (https://docs.aws.amazon.com/redshift/latest/APIReference/API_GetClusterCredentialsWithIAM.html)
+    :raises ValueError: if it is anything else
+    """
+    if not _QUOTED_NAME.fullmatch(name):
+        raise ValueError(f"{name!r} is not the name of a database user or a database")
+    return f'"{name}"'
 
 
 def literal(text: str) -> str:

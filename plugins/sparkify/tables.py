@@ -23,3 +23,12 @@ DDL = {table: f"ddl/{table}.sql" for table in TABLES}
 MIGRATIONS = {
     file.stem: f"migrations/{file.name}" for file in sorted((SQL_FOLDER / "migrations").glob("*.sql"))
 }
+
+#: What analysts are granted on the tables, for ``afterwards``: nothing as long as there is no role of theirs.
+ANALYSTS_GRANTS = (
+    "{% if var.value.get('sparkify_analysts_role', '') %}"
+    "{% set role = identifier(var.value.sparkify_analysts_role) %}"
+    "{% set schema = identifier(var.value.get('sparkify_schema', 'sparkify')) %}"
+    "{% include 'grants/analysts.sql' %}"
+    "{% endif %}"
+)

@@ -6,6 +6,7 @@ import pytest
 import sqlalchemy.engine
 from airflow.models import DagBag
 
+from sparkify.tables import ANALYSTS_GRANTS
 from tests.conftest import REPOSITORY, context
 
 TASK_INSTANCE = SimpleNamespace(
@@ -23,7 +24,9 @@ def dagbag():
 
 def test_all_dags_import_without_errors(dagbag):
     assert dagbag.import_errors == {}
-    assert set(dagbag.dags) == {"sparkify_etl", "sparkify_create_tables", "sparkify_check_setup"}
+    assert set(dagbag.dags) == {
+        *("sparkify_etl", "sparkify_create_tables", "sparkify_create_roles", "sparkify_check_setup"),
+    }
 
 
 def test_parsing_opens_no_connection_and_no_database(monkeypatch):
@@ -65,7 +68,9 @@ def test_bad_data_is_not_retried(dagbag):
     assert [task.retry_on_failure for task in checks] == [False, False]
 
 
-@pytest.mark.parametrize("dag_id", ["sparkify_etl", "sparkify_create_tables", "sparkify_check_setup"])
+@pytest.mark.parametrize(
+    "dag_id", ["sparkify_etl", "sparkify_create_tables", "sparkify_create_roles", "sparkify_check_setup"]
+)
 def test_every_template_renders(dagbag, dag_id, monkeypatch):
     dag = dagbag.dags[dag_id]
     variables = {
@@ -74,13 +79,32 @@ def test_every_template_renders(dagbag, dag_id, monkeypatch):
         "sparkify_work_prefix": "s3://work/",
         "sparkify_iam_role": "arn:aws:iam::123456789012:role/copy",
         "sparkify_s3_region": "us-west-2",
+        "sparkify_analysts_role": "analysts",
     }
+    conn = SimpleNamespace(
+        redshift=SimpleNamespace(login="etl"), redshift_admin=SimpleNamespace(schema="dev")
+    )
     dag.template_undefined = jinja2.StrictUndefined
     for task in dag.tasks:
-        task.render_template_fields(context(dag=dag, ti=TASK_INSTANCE, var={"value": variables}))
-        for field in ("sql", "rejected_sql", "ddl", "migrations", "prefix", "iam_role", "op_kwargs"):
+        task.render_template_fields(
+            context(
+                dag=dag, ti=TASK_INSTANCE, var={"value": variables}, conn=conn, params={"pipeline_user": None}
+            )
+        )
+        for field in (
+            "sql",
+            "rejected_sql",
+            "ddl",
+            "migrations",
+            "prefix",
+            "iam_role",
+            "op_kwargs",
+            "grants",
+            "afterwards",
+        ):
             rendered = getattr(task, field, None)
             assert "{{" not in str(rendered)
+            assert "{%" not in str(rendered)
             assert ".sql'" not in str(rendered)
             assert not str(rendered).endswith(".sql")
 
@@ -120,3 +144,10 @@ def test_recreating_drops_and_creates_every_table(dagbag):
     created = dag.task_dict["create_tables"].ddl
     assert sorted(dropped) == sorted(created) == sorted(files)
     assert created == dagbag.dags["sparkify_etl"].task_dict["create_tables"].ddl
+
+
+def test_whatever_creates_tables_grants_them_to_analysts():
+    dags = DagBag(dag_folder=str(REPOSITORY / "dags")).dags  # nothing of it is rendered
+    for dag_id in ("sparkify_etl", "sparkify_create_tables"):
+        assert dags[dag_id].task_dict["create_tables"].afterwards == [ANALYSTS_GRANTS]
+    assert dags["sparkify_create_roles"].task_dict["create_roles"].table_grants == [ANALYSTS_GRANTS]
