@@ -44,11 +44,12 @@ def on_dag_run_success(dag_run: "DagRun") -> None:
 
 def _write_note(dag_run: "DagRun", session: "Session") -> None:
     from airflow.models.xcom import XCOM_RETURN_KEY, XComModel
+    from sqlalchemy import select
 
     if dag_run.note and not dag_run.note.startswith(BEGINS_WITH):
         return
-    account = session.scalars(
-        XComModel.get_many(run_id=dag_run.run_id, key=XCOM_RETURN_KEY, task_ids=TASK_ID, dag_ids=DAG_ID)
-    ).first()
+    # XComModel.get_many would end the scheduler's transaction in Airflow 3.0, and so the scheduler itself.
+    of_this_run = {"dag_id": DAG_ID, "run_id": dag_run.run_id, "task_id": TASK_ID, "key": XCOM_RETURN_KEY}
+    account = session.scalars(select(XComModel).filter_by(**of_this_run)).first()
     if account:
         dag_run.note = BEGINS_WITH + XComModel.deserialize_value(account)["summary"]
