@@ -2,29 +2,32 @@
 .DEFAULT_GOAL := help
 SHELL := /bin/bash
 PYTHON ?= python3
-VENV := .venv
+# With AIRFLOW=3.0.6, a target runs in an environment of its own, with the oldest Airflow that is supported.
+VENV := .venv$(addprefix -,$(AIRFLOW))
+REQUIREMENTS := requirements-$(or $(AIRFLOW),dev).txt
+NEWEST_PYTHON := $(if $(AIRFLOW),12,13)
 BIN := $(VENV)/bin
 LOCAL := $(BIN)/python -m local
 CHECKOV := .venv-checkov
 LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header
 
-.PHONY: help demo test bench web check fix up down clean lock infra-check
+.PHONY: help demo test bench web check fix up down clean lock infra-check package
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 13
 
-$(VENV)/ready: requirements-dev.txt
-	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' \
-		|| { echo "Python 3.11, 3.12 or 3.13 is needed: make PYTHON=/path/to/python3.12 …"; exit 1; }
+$(VENV)/ready: $(REQUIREMENTS)
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, $(NEWEST_PYTHON)))' \
+		|| { echo "Python 3.11 to 3.$(NEWEST_PYTHON) is needed: make PYTHON=/path/to/python3.12 …"; exit 1; }
 	@echo "Setting up $(VENV): about a minute, once"
 	$(PYTHON) -m venv --clear $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.txt
+	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r $(REQUIREMENTS)
 	@touch $@
 
 demo: $(VENV)/ready ## the main job on sample data, or DATA=dir (with log_data/ and song_data/), from an empty warehouse
 	@$(LOCAL) demo $(if $(DATA),--data "$(DATA)")
 
-test: $(VENV)/ready ## every test
+test: $(VENV)/ready ## every test; AIRFLOW=3.0.6 with the oldest Airflow that is supported
 	$(BIN)/pytest --numprocesses auto --dist loadfile --no-loadscope-reorder
 
 soak: $(VENV)/ready ## the tests of order and of crashes, with many more cases
@@ -63,6 +66,9 @@ bench: $(VENV)/ready ## the benchmarks, each as a ratio taken in one run
 	$(BIN)/python -m benchmarks.files
 	$(BIN)/python -m benchmarks.copy
 
+package: ## what Amazon MWAA takes, in dist/: dags/, plugins.zip and requirements.txt
+	$(PYTHON) deploy/mwaa/package.py dist
+
 up: $(VENV)/ready ## the local S3 and the local Redshift, in the background, and Airflow's database
 	@$(LOCAL) up --airflow $(if $(DATA),--data "$(DATA)")
 
@@ -71,11 +77,12 @@ down: ## stop everything that was started
 
 clean: ## stop everything, and remove all that the targets created
 	@if [ -x $(BIN)/python ]; then $(LOCAL) clean; fi
-	rm -rf $(VENV) $(CHECKOV) .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-3.0.6 $(CHECKOV) dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 lock: $(VENV)/ready ## lock the requirements again, at their newest versions
 	$(LOCK) --upgrade requirements-dev.in -o requirements-dev.txt
 	$(LOCK) --upgrade -c requirements-dev.txt requirements.in -o requirements.txt
 	$(LOCK) --upgrade -c requirements-dev.txt local/requirements.in -o local/requirements.txt
+	$(LOCK) requirements-3.0.6.in -o requirements-3.0.6.txt
 	$(LOCK) --upgrade infra/requirements.in -o infra/requirements.txt

@@ -2,12 +2,26 @@
 
 from pathlib import Path
 
-_PLUGINS = Path(__file__).resolve().parents[1]
 
-#: The folder of the DAGs' SQL. ``include/`` lies beside ``plugins/`` in the repository, and within it where
-#: Airflow is given nothing but DAGs and plugins, as Amazon MWAA is
-#: (https://docs.aws.amazon.com/mwaa/latest/userguide/configuring-dag-import-plugins.html).
-SQL_FOLDER = next(filter(Path.is_dir, (folder / "include" / "sql" for folder in (_PLUGINS, _PLUGINS.parent))))
+def find_sql_folder(plugins: Path) -> Path:
+    """
+    Return the folder of the DAGs' SQL.
+
+    ``include/`` lies beside ``plugins/`` in the repository, and within it where Airflow is given nothing but
+    DAGs and plugins, as Amazon MWAA is.
+
+    :param plugins: the plugins folder
+    :raises FileNotFoundError: if it is in neither place
+    """
+    for folder in (plugins, plugins.parent):
+        if (folder / "include" / "sql").is_dir():
+            return folder / "include" / "sql"
+    raise FileNotFoundError(
+        f"There is no include/sql in {plugins} nor beside it: deploy include/ together with plugins/"
+    )
+
+
+SQL_FOLDER = find_sql_folder(Path(__file__).resolve().parents[1])
 
 STAGING = ("staging_events", "staging_songs")
 STAR = ("fact_songplays", "dim_users", "dim_songs", "dim_artists", "dim_time")
