@@ -5,9 +5,9 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-import sqlparse
 from airflow.providers.amazon.aws.hooks.redshift_sql import RedshiftSQLHook
 from airflow.providers.amazon.aws.hooks.s3 import S3Hook
+from airflow.providers.common.sql.hooks.sql import DbApiHook
 
 from sparkify.operators import CreateTablesOperator
 from sparkify.tables import DDL, MIGRATIONS, SQL_FOLDER, TABLES
@@ -23,7 +23,7 @@ SQL = {name: (SQL_FOLDER / file).read_text() for name, file in {**DDL, **MIGRATI
 
 
 def statements(script: str) -> list[str]:
-    return sqlparse.split(sqlparse.format(script, strip_comments=True), strip_semicolon=True)
+    return DbApiHook.split_sql_string(script, strip_semicolon=True)
 
 
 def create_tables() -> dict[str, list[str]]:

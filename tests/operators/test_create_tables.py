@@ -154,6 +154,12 @@ def test_two_runs_at_once_create_and_change_once(state, request):
     assert applied == ([[], ["0001_longer", "0002_born"]] if state == "old" else [[], []])
 
 
+def test_the_lock_comes_before_all_that_two_runs_could_do_at_once(warehouse):
+    operator = create_tables()
+    first = [next(operator.create(["pets"])), next(operator.migrate(warehouse, "run 1"))]
+    assert first == ["LOCK etl_migrations"] * 2
+
+
 def test_the_lock_makes_a_second_run_wait_for_the_first(old):
     create_tables(migrations={}).execute(context())
     first = old.get_conn()
