@@ -14,7 +14,7 @@ from airflow.providers.amazon.aws.hooks.s3 import S3Hook
 from airflow.providers.common.sql.hooks.sql import DbApiHook
 from airflow.sdk import DAG, Asset, BaseHook, BaseOperator, Connection, Context
 from airflow.sdk.definitions.param import process_params
-from airflow.sdk.execution_time.context import OutletEventAccessors
+from airflow.sdk.execution_time.context import OutletEventAccessors, set_current_context
 
 from sparkify.tables import STAR
 from tests.conftest import REPOSITORY, AssetState, AssetStates
@@ -137,7 +137,8 @@ class Pipeline:
             },
         )
         task.render_template_fields(context)
-        return task.execute(context)
+        with set_current_context(context):
+            return task.execute(context)
 
 
 def star(hook: DbApiHook) -> dict[str, list[tuple[Any, ...]]]:

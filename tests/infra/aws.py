@@ -11,7 +11,7 @@ import logging
 import os
 import shlex
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -34,7 +34,7 @@ from moto.redshift.models import Cluster, RedshiftBackend, redshift_backends
 from moto.s3.exceptions import S3AccessDeniedError
 
 from local import temporary_password
-from local.settings import ACCOUNT, REDSHIFT_USER, REGION
+from local.settings import ACCOUNT, REGION
 from tests.conftest import REPOSITORY
 
 TEMPLATE = REPOSITORY / "infra" / "sparkify.yaml"
@@ -298,13 +298,14 @@ class Aws:
             yield
 
     @contextmanager
-    def enforced(self, stack: Stack) -> Iterator[dict[str, str]]:
+    def enforced(self, stack: Stack, create_user: Callable[[str], None]) -> Iterator[dict[str, str]]:
         """
         Let IAM decide about all requests, and yield the environment of an Airflow worker of a stack.
 
         A request with the local Redshift's keys is COPY's, which AWS would make with the role of the stack.
 
         :param stack: the stack
+        :param create_user: makes a user of the warehouse, unless it is there, as the first login does on AWS
         """
         session = self.client("sts").assume_role(
             RoleArn=f"arn:aws:iam::{ACCOUNT}:role/{WORKERS}", RoleSessionName="worker"
@@ -326,6 +327,8 @@ class Aws:
             authorize(response, *arguments)
 
         def decide(request: IAMRequestBase, resource: str) -> None:
+            if request._action == "sts:GetCallerIdentity":
+                return  # needs no permission
             key = request._access_key
             owner = "copy" if isinstance(key, SimpleNamespace) else "airflow"
             policies = [IAMPolicy(policy)._policy_json for policy in key.collect_policies()]
@@ -344,11 +347,16 @@ class Aws:
             action, arn = "redshift-serverless:GetCredentials", stack.outputs["WorkgroupArn"]
             if not permits(self._left("airflow", policies), action, arn):
                 raise ClientError({"Error": {"Code": "AccessDeniedException"}}, operation)
-            user, password, expires = _login()
+            create_user(f"IAMR:{WORKERS}")
+            user, password, expires = _login(f"IAMR:{WORKERS}")
             return {"dbUser": user, "dbPassword": password, "expiration": expires}
 
-        def credentials(backend: Any, *arguments: Any, **options: Any) -> dict[str, Any]:
-            user, password, expires = _login()
+        def credentials(
+            backend: Any, cluster: str, db_user: str, auto_create: bool, seconds: int
+        ) -> dict[str, Any]:
+            if auto_create:
+                create_user(db_user)
+            user, password, expires = _login(db_user)
             return {"DbUser": user, "DbPassword": password, "Expiration": expires}
 
         with ExitStack() as patches:
@@ -379,10 +387,10 @@ class Aws:
         ]
 
 
-def _login() -> tuple[str, str, datetime]:
-    """Return a login to the local Redshift, whose only user stands in for the one that was asked for."""
-    user, expires = f"IAM:{REDSHIFT_USER}", datetime.now(UTC) + timedelta(minutes=15)
-    return user, temporary_password.sign(user, expires), expires
+def _login(user: str) -> tuple[str, str, datetime]:
+    """Return a login to the local Redshift; its users with temporary passwords are all called IAM:."""
+    login, expires = f"IAM:{user}", datetime.now(UTC) + timedelta(minutes=15)
+    return login, temporary_password.sign(login, expires), expires
 
 
 @contextmanager

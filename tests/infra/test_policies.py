@@ -4,10 +4,13 @@ import copy
 import functools
 import json
 import os
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
@@ -20,11 +23,10 @@ from redshift_connector.iam_helper import IamHelper
 
 from local.redshift import postgres
 from local.settings import ACCOUNT, INPUT_BUCKET, REDSHIFT_ROLE, REGION, Settings
-from sparkify import setup_check
 from sparkify.tables import TABLES
 from tests import pipeline
 from tests.conftest import REPOSITORY, free_port
-from tests.infra.aws import Aws, Stack, permits
+from tests.infra.aws import WORKERS, Aws, Stack, permits
 from tests.pipeline import Pipeline
 
 pytestmark = pytest.mark.filterwarnings("ignore:ssl:DeprecationWarning")  # of how Amazon's driver sets TLS up
@@ -48,14 +50,10 @@ AGAIN = {"reload_prefix": f"s3://{INPUT_BUCKET}/"}  # a retried task has as much
 DENIED = r"AccessDenied|may not list|\(403\)|not authorized"
 
 
-@pytest.fixture(scope="module")
-def warehouse(cloud: Aws, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
-    """A local Redshift that reads S3 where IAM decides."""
-    s3 = cloud.client("s3")
-    s3.create_bucket(Bucket=INPUT_BUCKET, CreateBucketConfiguration={"LocationConstraint": REGION})
-    for key, lines in OBJECTS.items():
-        s3.put_object(Bucket=INPUT_BUCKET, Key=key, Body="\n".join(map(json.dumps, lines)))
-    settings = Settings(home=tmp_path_factory.mktemp("redshift"), redshift_port=free_port(), s3_url=cloud.url)
+@contextmanager
+def redshift(home: Path, s3_url: str) -> Iterator[Settings]:
+    """A local Redshift of its own, which reads S3 where IAM decides."""
+    settings = Settings(home=home, redshift_port=free_port(), s3_url=s3_url)
     with subprocess.Popen(
         [sys.executable, "-um", "local", "serve", "redshift"],
         cwd=REPOSITORY,
@@ -73,55 +71,100 @@ def warehouse(cloud: Aws, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
 @contextmanager
 def worker_of(stack: Stack, cloud: Aws, warehouse: Settings) -> Iterator[None]:
     """Be an Airflow worker with the stack's environment and policies, whose warehouse is on this machine."""
-    connect = redshift_connector.Connection
+    connect, reach = redshift_connector.Connection, socket.create_connection
+
+    host, here = json.loads(stack.environment["AIRFLOW_CONN_REDSHIFT"])["host"], "127.0.0.1"
 
     def connect_here(*arguments: Any, **options: Any) -> Any:
-        assert options["host"] == json.loads(stack.environment["AIRFLOW_CONN_REDSHIFT"])["host"]
-        return connect(*arguments, **{**options, "host": "127.0.0.1", "port": warehouse.redshift_port})
+        assert (options["host"], options["port"]) == (host, 5439)
+        return connect(*arguments, **{**options, "host": here, "port": warehouse.redshift_port})
+
+    def reach_here(address: tuple[str, int], timeout: float) -> socket.socket:
+        assert address == (host, 5439)
+        return reach((here, warehouse.redshift_port), timeout)
+
+    def create_user(name: str) -> None:
+        with psycopg.connect(warehouse.redshift_dsn, autocommit=True) as admin:
+            if not admin.execute("SELECT 1 FROM pg_user WHERE usename = %s", [name]).fetchone():
+                admin.execute(f'CREATE USER "{name}" PASSWORD DISABLE'.encode())
 
     # Every task logs in, which makes clients of AWS's API, whose large descriptions take long to read.
     read = functools.cache(JSONFileLoader().load_file)
-    here = {"SSL_CERT_FILE": str(warehouse.redshift_ca), "AIRFLOW_VAR_SPARKIFY_IAM_ROLE": REDSHIFT_ROLE}
+    local = {"SSL_CERT_FILE": str(warehouse.redshift_ca), "AIRFLOW_VAR_SPARKIFY_IAM_ROLE": REDSHIFT_ROLE}
     pipeline._s3_client.cache_clear()
     IamHelper.credentials_cache.clear()  # the driver asks for a login once in 15 minutes
     with (
-        cloud.enforced(stack) as environment,
-        patch.dict(os.environ, environment | here),
+        cloud.enforced(stack, create_user) as environment,
+        patch.dict(os.environ, environment | local),
         patch.object(redshift_connector, "Connection", connect_here),
+        patch.object(socket, "create_connection", reach_here),
         patch.object(JSONFileLoader, "load_file", lambda loader, path: read(path)),
     ):
         yield
     pipeline._s3_client.cache_clear()
 
 
-def first_run(stack: Stack, cloud: Aws, warehouse: Settings) -> Pipeline:
-    """Run the pipeline for the first time, into a warehouse without tables."""
-    with psycopg.connect(warehouse.redshift_dsn, autocommit=True) as connection:
-        for table in TABLES:
-            connection.execute(f"DROP TABLE IF EXISTS {table}".encode())
-    runner = Pipeline()
-    with worker_of(stack, cloud, warehouse):
-        runner.run("run 1")
-    return runner
+@dataclass(frozen=True)
+class Runs:
+    """
+    What ran with a stack.
+
+    :param stack: the stack
+    :param warehouse: its warehouse, here
+    :param check: the setup check, after a run before there were tables, and one after
+    :param etl: the pipeline, after a run
+    """
+
+    stack: Stack
+    warehouse: Settings
+    check: Pipeline
+    etl: Pipeline
+
+    def again(self, dag_id: str) -> Pipeline:
+        """Return a pipeline that knows what the tasks of that run have returned, and nothing since."""
+        pipeline = Pipeline(dag_id)
+        first = self.etl if dag_id == "sparkify_etl" else self.check
+        pipeline.results = copy.deepcopy(first.results)
+        return pipeline
 
 
 @pytest.fixture(scope="module")
-def cluster_run(cluster: Stack, cloud: Aws, warehouse: Settings) -> Pipeline:
-    """A run with the cluster's stack."""
-    return first_run(cluster, cloud, warehouse)
+def inputs(cloud: Aws) -> None:
+    s3 = cloud.client("s3")
+    s3.create_bucket(Bucket=INPUT_BUCKET, CreateBucketConfiguration={"LocationConstraint": REGION})
+    for key, lines in OBJECTS.items():
+        s3.put_object(Bucket=INPUT_BUCKET, Key=key, Body="\n".join(map(json.dumps, lines)))
+
+
+def run_first(cloud: Aws, stack: Stack, home: Path) -> Iterator[Runs]:
+    with redshift(home, cloud.url) as warehouse:
+        runs = Runs(stack, warehouse, Pipeline("sparkify_check_setup"), Pipeline("sparkify_etl"))
+        with worker_of(stack, cloud, warehouse):
+            for dag, run_id in ((runs.check, "before"), (runs.etl, "run 1"), (runs.check, "run 1")):
+                dag.run(run_id)
+        yield runs
 
 
 @pytest.fixture(scope="module")
-def serverless_run(serverless: Stack, cloud: Aws, warehouse: Settings) -> Pipeline:
-    """A run with the Serverless stack."""
-    return first_run(serverless, cloud, warehouse)
+def cluster_runs(
+    cloud: Aws, cluster: Stack, inputs: None, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Runs]:
+    """The setup check and the pipeline with a cluster."""
+    yield from run_first(cloud, cluster, tmp_path_factory.mktemp("cluster"))
 
 
-def continued(run: Pipeline) -> Pipeline:
-    """Return a pipeline that knows what the tasks of another one's run have returned."""
-    again = Pipeline()
-    again.results = copy.deepcopy(run.results)
-    return again
+@pytest.fixture(scope="module")
+def serverless_runs(
+    cloud: Aws, serverless: Stack, inputs: None, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Runs]:
+    """The setup check and the pipeline with a Serverless workgroup."""
+    yield from run_first(cloud, serverless, tmp_path_factory.mktemp("serverless"))
+
+
+@pytest.fixture
+def runs(request: pytest.FixtureRequest) -> Runs:
+    """Those with the kind of warehouse that the test names."""
+    return request.getfixturevalue(f"{request.param}_runs")
 
 
 def policies(*stacks: Stack) -> dict[str, list[dict[str, Any]]]:
@@ -149,60 +192,62 @@ def test_every_statement_is_explained_and_every_explanation_has_one(
     }
 
 
-@pytest.mark.parametrize("variant", ["cluster", "serverless"])
-def test_the_policies_are_enough(variant: str, request: pytest.FixtureRequest) -> None:
-    run = request.getfixturevalue(f"{variant}_run")
-    account = run.results["run 1"]["record_files"]
+BOTH = pytest.mark.parametrize("runs", ["cluster", "serverless"], indirect=True)
+STEPS = [
+    ("serverless" if policy.startswith("Serverless") else "cluster", policy, sid, *why["step"].split("."))
+    for policy, sids in EXPLAINED.items()
+    for sid, why in sids.items()
+]
+
+
+@BOTH
+def test_the_policies_are_enough(runs: Runs) -> None:
+    account = runs.etl.results["run 1"]["record_files"]
     assert account["staging_events"] == {"files": 1, "bytes": 333, "staged": 2, "rejected": 1}
     assert account["load_fact_songplays"]["inserted"] == account["load_fact_songplays"]["rejected"] == 1
 
 
-def test_a_retried_run_passes_too(
-    cluster: Stack, cluster_run: Pipeline, cloud: Aws, warehouse: Settings
+@BOTH
+def test_the_setup_check_finds_all_well(runs: Runs) -> None:
+    for run_id, tables in (("before", 0), ("run 1", len(TABLES))):
+        found = {task_id: step["found"] for task_id, step in runs.check.results[run_id].items() if step}
+        assert WORKERS in found["identify_to_aws"]
+        assert "TLSv1.3 (verify-full)" in found["log_in"]
+        assert "stays: AccessDenied" in found["delete_file"]
+        assert f"{tables} of {len(TABLES)} tables" in found["compare_tables"]
+        assert len(found) == len(runs.check.dag.tasks) - 1  # all but the summary
+
+
+@BOTH
+def test_the_workers_database_user_is_an_ordinary_one_that_owns_the_tables(
+    runs: Runs,
 ) -> None:
-    with worker_of(cluster, cloud, warehouse):
-        account = continued(cluster_run).run("run 1", params=AGAIN)["record_files"]
+    user = {"sparkify-cluster": "sparkify_etl", "sparkify-serverless": f"IAMR:{WORKERS}"}[runs.stack.name]
+    with psycopg.connect(runs.warehouse.redshift_dsn, autocommit=True) as admin:
+        owners = admin.execute("SELECT DISTINCT tableowner FROM pg_tables WHERE schemaname = 'public'")
+        assert owners.fetchall() == [(user,)]
+        powers = admin.execute("SELECT usesuper, usecreatedb FROM pg_user WHERE usename = %s", [user])
+        assert powers.fetchall() == [(False, False)]
+
+
+@pytest.mark.parametrize("runs", ["cluster"], indirect=True)
+def test_a_retried_run_passes_too(runs: Runs, cloud: Aws) -> None:
+    with worker_of(runs.stack, cloud, runs.warehouse):
+        account = runs.again("sparkify_etl").run("run 1", params=AGAIN)["record_files"]
     assert account["staging_events"]["staged"] == 2
 
 
-@pytest.mark.parametrize("variant", ["cluster", "serverless"])
-def test_the_setup_check_needs_no_other_permission(
-    variant: str, request: pytest.FixtureRequest, cloud: Aws, warehouse: Settings
-) -> None:
-    request.getfixturevalue(f"{variant}_run")  # creates the tables
-    s3, copied = (
-        {"region": REGION, "aws_conn_id": "aws_default"},
-        {"iam_role": REDSHIFT_ROLE, "region": REGION},
-    )
-    with worker_of(request.getfixturevalue(variant), cloud, warehouse):
-        for name in ("LOG_DATA", "SONG_DATA"):
-            listed = setup_check.list_input(name, os.environ[f"AIRFLOW_VAR_SPARKIFY_{name}"], **s3)
-            setup_check.copy_input("redshift", listed["smallest"], **copied)
-        url = setup_check.write_file(os.environ["AIRFLOW_VAR_SPARKIFY_WORK_PREFIX"], "check", "run", **s3)[
-            "url"
-        ]
-        setup_check.copy_file("redshift", url, "run", **copied)
-        assert "stays: AccessDenied" in setup_check.delete_file(url, "aws_default")["found"]
-        assert "TLSv1.3 (verify-full)" in setup_check.log_in("redshift")["found"]
-        setup_check.check_privileges("redshift")
-        setup_check.compare_tables("redshift")
-
-
-@pytest.mark.parametrize(
-    ("policy", "sid"),
-    [(policy, sid) for policy, sids in EXPLAINED.items() for sid, why in sids.items() if why["step"]],
-)
+@pytest.mark.parametrize(("runs", "policy", "sid", "dag_id", "step"), STEPS, indirect=["runs"])
 def test_without_a_statement_its_step_fails(
-    policy: str, sid: str, request: pytest.FixtureRequest, cloud: Aws, warehouse: Settings
+    runs: Runs, policy: str, sid: str, dag_id: str, step: str, cloud: Aws
 ) -> None:
-    variant = "serverless" if policy.startswith("Serverless") else "cluster"
-    stack, run = request.getfixturevalue(variant), continued(request.getfixturevalue(f"{variant}_run"))
-    step = EXPLAINED[policy][sid]["step"]
     owner = "copy" if policy == "CopyRole" else "airflow"
-    with worker_of(stack, cloud, warehouse), patch.object(cloud, "withdrawn", (owner, sid)):
+    dag = runs.again(dag_id)
+    params = AGAIN if dag_id == "sparkify_etl" else {}
+    with worker_of(runs.stack, cloud, runs.warehouse), patch.object(cloud, "withdrawn", (owner, sid)):
         with pytest.raises(Exception, match=DENIED):
-            run.run("run 1", params=AGAIN, from_task=step)
-        assert run.current_task == step
+            dag.run("run 1", params=params, from_task=step)
+        assert dag.current_task == step
 
 
 @pytest.mark.parametrize(

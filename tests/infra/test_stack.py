@@ -14,6 +14,7 @@ from local.settings import ACCOUNT, REGION
 from tests.conftest import REPOSITORY
 from tests.infra.aws import TEMPLATE, WORKERS, Aws, Kept, Stack, permits
 
+EXAMPLE = (REPOSITORY / ".env.example").read_text()
 README = (REPOSITORY / "infra" / "README.md").read_text()
 STACKS = pytest.mark.parametrize("stack", ["cluster", "serverless"], indirect=True)
 
@@ -29,8 +30,7 @@ def connection(stack: Stack, name: str) -> Connection:
 
 @STACKS
 def test_the_environment_is_what_the_example_asks_for(stack: Stack) -> None:
-    example = (REPOSITORY / ".env.example").read_text()
-    asked = set(re.findall(r"^(AIRFLOW_\w+)=", example, re.MULTILINE))
+    asked = set(re.findall(r"^(AIRFLOW_\w+)=", EXAMPLE, re.MULTILINE))
     assert asked - set(stack.environment) == {"AIRFLOW_VAR_SPARKIFY_MAX_REJECTED_ROWS"}  # is optional
     assert set(stack.environment) <= asked
     assert stack.environment["AIRFLOW_VAR_SPARKIFY_LOG_DATA"] == "s3://udacity-dend/log_data/"
@@ -38,22 +38,22 @@ def test_the_environment_is_what_the_example_asks_for(stack: Stack) -> None:
     assert stack.environment["AIRFLOW_VAR_SPARKIFY_S3_REGION"] == REGION
 
 
-def test_airflow_logs_in_to_the_cluster_without_a_password(cluster: Stack) -> None:
-    redshift = connection(cluster, "REDSHIFT")
-    assert (redshift.conn_type, redshift.login, redshift.schema) == ("redshift", "sparkify_etl", "sparkify")
-    assert redshift.host == f"{cluster.name}.cq1example2ab.{REGION}.redshift.amazonaws.com"
-    assert redshift.extra_dejson["iam"] is True
-    # The hook finds the cluster and the user by itself, the driver does not.
-    assert redshift.extra_dejson["cluster_identifier"] == cluster.name
-    assert redshift.extra_dejson["db_user"] == redshift.login
-
-
-def test_airflow_logs_in_to_the_workgroup_without_a_password(serverless: Stack) -> None:
-    redshift = connection(serverless, "REDSHIFT")
-    assert (redshift.conn_type, redshift.login, redshift.schema) == ("redshift", None, "sparkify")
-    assert redshift.host == f"{serverless.name}.{ACCOUNT}.{REGION}.redshift-serverless.amazonaws.com"
-    assert redshift.extra_dejson["iam"] is redshift.extra_dejson["is_serverless"] is True
-    assert redshift.extra_dejson["serverless_work_group"] == serverless.name
+@pytest.mark.parametrize(("stack", "number"), [("cluster", 0), ("serverless", 1)], indirect=["stack"])
+def test_the_connection_to_the_warehouse_is_one_of_the_examples(stack: Stack, number: int) -> None:
+    example = json.loads(re.findall(r"AIRFLOW_CONN_REDSHIFT='(.*)'", EXAMPLE)[number])
+    found = json.loads(stack.environment["AIRFLOW_CONN_REDSHIFT"])
+    found["extra"].pop("auto_create", None)  # the example's user is there already
+    assert found == {
+        **example,
+        "host": example["host"]
+        .replace("<cluster>.<id>", f"{stack.name}.cq1example2ab")
+        .replace("<workgroup>.<account>", f"{stack.name}.{ACCOUNT}"),
+        "extra": {
+            name: stack.name if value in ("<cluster>", "<workgroup>") else value
+            for name, value in example["extra"].items()
+        },
+    }
+    assert connection(stack, "REDSHIFT").schema == "sparkify"
 
 
 @STACKS
