@@ -57,7 +57,8 @@ def airflow_environment(settings: Settings) -> dict[str, str]:
         "password": REDSHIFT_PASSWORD,
         "schema": REDSHIFT_DATABASE,
         "extra": {
-            "ssl": False,  # the driver insists on TLS unless told, and the local Redshift has none
+            # Its CA is new with each start, and SSL_CERT_FILE would take Amazon's from all of Airflow.
+            "ssl": False,
             "application_name": "sparkify_etl",  # unless told, it looks through the whole call stack for one
         },
     }

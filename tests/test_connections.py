@@ -12,10 +12,11 @@ from botocore.exceptions import ClientError
 from redshift_connector import InterfaceError
 
 from local.settings import REDSHIFT_CLUSTER, REDSHIFT_DATABASE, REDSHIFT_PASSWORD, REDSHIFT_USER, REGION
+from sparkify import setup_check
 from sparkify.tables import TABLES
 from tests.conftest import REPOSITORY, rows
-from tests.test_pipeline import airflow, run_etl
-from tests.test_setup_check import summary
+from tests.pipeline import Pipeline
+from tests.test_pipeline import airflow
 
 SECRET = "airflow/connections/redshift"
 EXAMPLE = dict(
@@ -115,14 +116,13 @@ def test_serverless_needs_no_host_and_names_a_workgroup_that_it_does_not_know(lo
         log_in(SERVERLESS, extra={**SERVERLESS["extra"], "serverless_work_group": "other"})
 
 
-def test_the_whole_pipeline_runs_by_iam_over_verified_tls(stack, created, airflow_home, monkeypatch):
-    monkeypatch.setenv("AIRFLOW_CONN_REDSHIFT", json.dumps(local(stack, CLUSTER)))
-    created.run([f"DROP TABLE {table}" for table in TABLES])
-    run_etl()
+def test_the_whole_pipeline_runs_by_iam_over_verified_tls(log_in, created):
+    created.run([f"DROP TABLE IF EXISTS {table}" for table in TABLES])
+    assert log_in(CLUSTER) == [(REDSHIFT_USER, REDSHIFT_DATABASE)]  # and so does each task
+    assert "TLSv1.3 (verify-full)" in setup_check.log_in("redshift")["found"]
+    account = Pipeline().run("run 1")["record_files"]
+    assert account["staging_events"]["files"] == 30
     assert created.get_first("SELECT COUNT(*) FROM fact_songplays")[0] > 6000
-    check = airflow("dags", "test", "sparkify_check_setup")
-    assert check.returncode == 0, check.stdout
-    assert "TLSv1.3 (verify-full)" in summary(check)["log_in"][1]
 
 
 def test_the_password_may_lie_in_secrets_manager(stack, created, airflow_home, monkeypatch):
@@ -134,8 +134,8 @@ def test_the_password_may_lie_in_secrets_manager(stack, created, airflow_home, m
     monkeypatch.delenv("AIRFLOW_CONN_REDSHIFT")
     monkeypatch.setenv("AIRFLOW__SECRETS__BACKEND", EXAMPLE["AIRFLOW__SECRETS__BACKEND"])
     monkeypatch.setenv("AIRFLOW__SECRETS__BACKEND_KWARGS", EXAMPLE["AIRFLOW__SECRETS__BACKEND_KWARGS"])
-    check = airflow("dags", "test", "sparkify_check_setup")
-    assert summary(check)["log_in"][0] == "ok", check.stdout
-    assert summary(check)["log_in"][1].startswith("user keeper, database sparkify")
-    assert "Kept-1n-secret" not in check.stdout
+    task = airflow("tasks", "test", "sparkify_check_setup", "log_in")
+    assert task.returncode == 0, task.stdout
+    assert "user keeper, database sparkify" in task.stdout
+    assert "Kept-1n-secret" not in task.stdout
     created.run("DROP USER keeper")

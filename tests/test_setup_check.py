@@ -254,6 +254,7 @@ def test_an_aws_that_is_not_there_is_named(connect):
     connection = connect("AWS_DEFAULT", extra={"endpoint_url": "http://127.0.0.1:1", "region_name": REGION})
     with pytest.raises(SourceError, match="is AWS reached from here"):
         setup_check.list_input("sparkify_log_data", INPUT, REGION, connection)
+    assert "unknown, since STS is not reached" in setup_check.identify_to_aws(connection)["found"]
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,7 @@ from airflow.providers.amazon.aws.hooks.s3 import S3Hook
 from airflow.providers.amazon.aws.hooks.sts import StsHook
 from airflow.sdk import Connection, get_current_context
 from botocore.exceptions import BotoCoreError, ClientError
+from botocore.exceptions import ConnectionError as UnreachableError
 
 from sparkify.advice import aws_advice, warehouse_advice
 from sparkify.errors import error_message, is_database_error
@@ -114,14 +115,17 @@ def show_versions() -> Found:
 
 def identify_to_aws(aws_conn_id: str) -> Found:
     """
-    Return who asks AWS, which needs no permission (a run does not ask this).
+    Return who asks AWS, which needs no permission.
 
     :param aws_conn_id: the AWS connection
-    :raises SetupError: if AWS does not know it
+    :raises SetupError: if AWS does not know its credentials, or there are none
     """
     with _asking_aws("sts:GetCallerIdentity", "*"):
         hook = StsHook(aws_conn_id=aws_conn_id)
-        identity = hook.get_conn().get_caller_identity()
+        try:
+            identity = hook.get_conn().get_caller_identity()
+        except UnreachableError:  # as from a subnet that has an endpoint of S3 alone
+            return {"found": "unknown, since STS is not reached from here; no run needs it"}
         return {"found": f"{identity['Arn']} in {hook.region_name}"}
 
 
@@ -457,10 +461,13 @@ def _asking_aws(action: str, resource: str) -> Iterator[None]:
 @contextmanager
 def _asking_the_warehouse(conn_id: str) -> Iterator[None]:
     try:
-        with _asking_aws(
-            "redshift:GetClusterCredentials or redshift-serverless:GetCredentials", "the warehouse"
-        ):
-            yield
+        yield
+    except (BotoCoreError, ClientError) as error:
+        action = "redshift:GetClusterCredentials (on Serverless redshift-serverless:GetCredentials)"
+        raise SetupError(
+            f"Connection {conn_id}, by IAM: {aws_advice(error, action, 'the warehouse')}. Airflow asks with the"
+            " AWS connection, then the driver does again with boto3's default credentials"
+        ) from error
     except Exception as error:
         if not is_database_error(error):
             raise
