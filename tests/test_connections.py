@@ -1,6 +1,7 @@
 """The ways to log in that ``.env.example`` shows, each against the local stack, over TLS that is verified."""
 
 import json
+import os
 import re
 from contextlib import closing
 
@@ -13,7 +14,6 @@ from redshift_connector import InterfaceError
 
 from local.settings import REDSHIFT_CLUSTER, REDSHIFT_DATABASE, REDSHIFT_PASSWORD, REDSHIFT_USER, REGION
 from sparkify import setup_check
-from sparkify.tables import TABLES
 from tests.conftest import REPOSITORY, rows
 from tests.pipeline import Pipeline
 from tests.test_pipeline import airflow
@@ -53,17 +53,17 @@ def log_in(stack, monkeypatch):
     return log_in
 
 
-def local(stack, example):
+def local(stack, example, user=REDSHIFT_USER):
     """Return an example's connection with the local stack's values in place of AWS's."""
     values = {
         "host": "localhost",
         "port": stack.redshift_port,
-        "login": REDSHIFT_USER,
+        "login": user,
         "password": REDSHIFT_PASSWORD,
         "schema": REDSHIFT_DATABASE,
         "cluster_identifier": REDSHIFT_CLUSTER,
         "serverless_work_group": REDSHIFT_CLUSTER,
-        "db_user": REDSHIFT_USER,
+        "db_user": user,
     }
     extra = {name: values.get(name, value) for name, value in example["extra"].items()}
     connection = {name: values.get(name, value) for name, value in example.items()}
@@ -116,13 +116,26 @@ def test_serverless_needs_no_host_and_names_a_workgroup_that_it_does_not_know(lo
         log_in(SERVERLESS, extra={**SERVERLESS["extra"], "serverless_work_group": "other"})
 
 
-def test_the_whole_pipeline_runs_by_iam_over_verified_tls(log_in, created):
-    created.run([f"DROP TABLE IF EXISTS {table}" for table in TABLES])
-    assert log_in(CLUSTER) == [(REDSHIFT_USER, REDSHIFT_DATABASE)]  # and so does each task
-    assert "TLSv1.3 (verify-full)" in setup_check.log_in("redshift")["found"]
+def test_the_whole_pipeline_runs_by_iam_over_verified_tls_as_a_user_with_few_privileges(
+    stack, created, monkeypatch
+):
+    monkeypatch.setenv("AIRFLOW_CONN_REDSHIFT_ADMIN", os.environ["AIRFLOW_CONN_REDSHIFT"])
+    monkeypatch.setenv("AIRFLOW_CONN_REDSHIFT", json.dumps(local(stack, CLUSTER, user="sparkify_etl")))
+    Pipeline("sparkify_create_roles").run("roles")
     account = Pipeline().run("run 1")["record_files"]
     assert account["staging_events"]["files"] == 30
-    assert created.get_first("SELECT COUNT(*) FROM fact_songplays")[0] > 6000
+    assert created.get_first("SELECT COUNT(*) FROM sparkify.fact_songplays")[0] > 6000
+    found = setup_check.log_in("redshift")["found"]
+    assert found.startswith("user sparkify_etl, database sparkify, schema sparkify, TLSv1.3 (verify-full)")
+    assert "may do all" in setup_check.check_privileges("redshift")["found"]
+    assert "in schema sparkify, as defined" in setup_check.compare_tables("redshift")["found"]
+    created.run(
+        [
+            "DROP SCHEMA sparkify CASCADE",
+            f"REVOKE TEMP ON DATABASE {REDSHIFT_DATABASE} FROM sparkify_etl",
+            "DROP USER sparkify_etl",
+        ]
+    )
 
 
 def test_the_password_may_lie_in_secrets_manager(stack, created, airflow_home, monkeypatch):

@@ -55,10 +55,15 @@ _ATTACH = (
     " allow sts:AssumeRole to redshift.amazonaws.com, on Serverless also to redshift-serverless.amazonaws.com"
     " (a condition on aws:SourceArn must name this warehouse); or correct the variable sparkify_iam_role"
 )
+_OR_OWN = ", or trigger sparkify_create_roles, which makes a user who owns the tables' schema"
 # What Redshift, or its driver, says; the first that is found counts. {0} is the first group.
 _BY_MESSAGE = (
     (r"is not authorized to assume IAM Role\s+(\S+)", _ATTACH),
     (r"Not authorized to get credentials of role\s+(\S+)", _ATTACH),
+    (
+        r'ASSUMEROLE permission on IAM role "?([^"]+)"? for COPY',
+        "GRANT ASSUMEROLE ON '{0}' to the connection's user FOR COPY, as sparkify_create_roles does",
+    ),
     (
         r"Access ?Denied.*Listing bucket=(\S+) prefix=(\S*)",
         f"Grant s3:ListBucket on arn:aws:s3:::{{0}} with the prefix {{1}} to {_ROLE}",
@@ -89,15 +94,15 @@ _BY_MESSAGE = (
     (r'database "([^"]+)" does not exist', 'Correct "schema" of the connection, which names the database'),
     (
         r"permission denied for schema (\S+)",
-        "GRANT USAGE, CREATE ON SCHEMA {0} to the connection's user, or to a role of that user",
+        f"GRANT USAGE, CREATE ON SCHEMA {{0}} to the connection's user{_OR_OWN}",
     ),
     (
         r"permission denied (?:for database|to create temporary tables in database) (\S+)",
-        "GRANT TEMP ON DATABASE {0} to the connection's user, or to a role of that user",
+        f"GRANT TEMP ON DATABASE {{0}} to the connection's user{_OR_OWN}",
     ),
     (
         r"permission denied for (?:relation|table) (\S+)",
-        "GRANT SELECT, INSERT, UPDATE, DELETE ON {0} to the connection's user, or let that user own it",
+        f"GRANT SELECT, INSERT, DELETE ON {{0}} to the connection's user{_OR_OWN}",
     ),
     (
         r"Hostname mismatch|IP address mismatch|doesn't match",

@@ -28,6 +28,7 @@ from sparkify.sql import (
     Transaction,
     aws_region,
     copy_json,
+    identifier,
     literal,
     role,
     run_in_transaction,
@@ -92,11 +93,15 @@ def check_settings(settings: Mapping[str, str]) -> Found:
         "iam_role": role,
         "s3_region": aws_region,
         "max_rejected_rows": _count_of_rows,
+        "schema": identifier,
+        "analysts_role": identifier,
     }
+    optional = ("analysts_role",)
     problems = []
     for name, form in forms.items():
         try:
-            form(_required(f"sparkify_{name}", settings[name]))
+            if settings[name] or name not in optional:
+                form(_required(f"sparkify_{name}", settings[name]))
         except (SetupError, ValueError) as problem:
             problems.append(f"sparkify_{name}: {problem}")
     for name in ("log_data", "song_data"):
@@ -104,7 +109,7 @@ def check_settings(settings: Mapping[str, str]) -> Found:
             problems.append(f"sparkify_work_prefix lies below sparkify_{name}, where it would be loaded")
     if problems:
         raise SetupError("; ".join(problems))
-    return {"found": ", ".join(f"{name} {settings[name]}" for name in forms)}
+    return {"found": ", ".join(f"{name} {settings[name] or 'not set'}" for name in forms)}
 
 
 def show_versions() -> Found:
@@ -238,8 +243,8 @@ def log_in(conn_id: str) -> Found:
             user, database, schema, server = cursor.fetchone()
     if not schema:
         raise SetupError(
-            f"User {user} sees no schema: GRANT USAGE, CREATE ON SCHEMA public TO {user}, or let the user's"
-            " search_path begin with the schema of the tables"
+            f"User {user} sees no schema of its search_path: trigger sparkify_create_roles, which gives the"
+            f" user one, or GRANT USAGE, CREATE ON SCHEMA public TO {user}"
         )
     mode = hook.get_connection(conn_id).extra_dejson.get("sslmode", "the driver's own sslmode")
     return {
@@ -315,7 +320,8 @@ def check_privileges(conn_id: str) -> Found:
         lacking += [f"{', '.join(denied)} ON {schema}.{table}"] if denied else []
     if lacking:
         raise SetupError(
-            "; ".join(f"GRANT {each} TO {user}" for each in lacking) + ", or to a role of that user"
+            "; ".join(f"GRANT {each} TO {user}" for each in lacking)
+            + ". Or trigger sparkify_create_roles, which makes a user who owns the tables' schema"
         )
     return {"found": f"user {user} may do all that a run does with {len(tables)} tables"}
 
@@ -465,8 +471,8 @@ def _asking_the_warehouse(conn_id: str) -> Iterator[None]:
     except (BotoCoreError, ClientError) as error:
         action = "redshift:GetClusterCredentials (on Serverless redshift-serverless:GetCredentials)"
         raise SetupError(
-            f"Connection {conn_id}, by IAM: {aws_advice(error, action, 'the warehouse')}. Airflow asks with the"
-            " AWS connection, then the driver does again with boto3's default credentials"
+            f"Connection {conn_id}, by IAM: {aws_advice(error, action, 'the warehouse')}. Airflow asks with"
+            " the AWS connection, then the driver does again with boto3's default credentials"
         ) from error
     except Exception as error:
         if not is_database_error(error):
