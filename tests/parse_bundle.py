@@ -14,12 +14,16 @@ from typing import Any
 
 import jinja2
 from airflow.models import DagBag
+from airflow.sdk import Connection
 from airflow.serialization.serialized_objects import SerializedDAG
 
 try:
     from airflow.serialization.serialized_objects import DagSerialization
 except ImportError:
     DagSerialization = SerializedDAG  # type: ignore[misc, assignment]
+
+
+CONNECTION = Connection(conn_id="any", conn_type="redshift", host="host", login="user", schema="database")
 
 
 class Anything(defaultdict[str, str]):
@@ -47,6 +51,7 @@ def main(folder: Path) -> None:
         dag.template_undefined = jinja2.StrictUndefined
         for task in dag.tasks:
             context: Any = {
+                "conn": defaultdict(lambda: CONNECTION),
                 "dag": dag,
                 "ti": SimpleNamespace(xcom_pull=lambda task_ids: Anything()),
                 "run_id": "run 1",

@@ -12,7 +12,7 @@ from unittest.mock import patch
 from airflow.models import DagBag
 from airflow.providers.amazon.aws.hooks.s3 import S3Hook
 from airflow.providers.common.sql.hooks.sql import DbApiHook
-from airflow.sdk import DAG, Asset, BaseHook, BaseOperator, Connection, Context
+from airflow.sdk import DAG, Asset, BaseOperator, Connection, Context
 from airflow.sdk.definitions.param import process_params
 from airflow.sdk.execution_time.context import OutletEventAccessors, set_current_context
 
@@ -20,7 +20,7 @@ from sparkify.tables import STAR
 from tests.conftest import REPOSITORY, AssetState, AssetStates
 
 try:
-    from airflow.sdk.exceptions import DownstreamTasksSkipped
+    from airflow.sdk.exceptions import DownstreamTasksSkipped  # noqa: TID251
 except ImportError:
     from airflow.exceptions import DownstreamTasksSkipped  # type: ignore[no-redef]
 
@@ -38,7 +38,7 @@ class Connections:
     """Airflow's Connections as templates see them: ``conn.name.login``."""
 
     def __getattr__(self, name: str) -> Connection:
-        return BaseHook.get_connection(name)
+        return Connection.get(name)
 
 
 class Pipeline:

@@ -28,15 +28,15 @@ def package(target: Path) -> None:
         copy.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(REPOSITORY / name, copy)
     with ZipFile(target / "plugins.zip", "w") as archive:
-        for name in _tracked("plugins", "include"):
+        for name in _tracked("plugins", ":(glob)include/**/*.sql"):
             entry = ZipInfo(name.removeprefix("plugins/"), date_time=committed[:6])
             entry.external_attr = 0o644 << 16
             archive.writestr(entry, (REPOSITORY / name).read_bytes())
     shutil.copyfile(Path(__file__).with_name("requirements.txt"), target / "requirements.txt")
 
 
-def _tracked(*folders: str) -> list[str]:
-    return sorted(_git("ls-files", "-z", *folders).rstrip("\0").split("\0"))
+def _tracked(*paths: str) -> list[str]:
+    return sorted(_git("ls-files", "-z", "--", *paths).rstrip("\0").split("\0"))
 
 
 def _git(*command: str) -> str:

@@ -1,5 +1,6 @@
 import socket
 from types import SimpleNamespace
+from typing import Any
 
 import jinja2
 import pytest
@@ -147,7 +148,7 @@ def test_recreating_drops_and_creates_every_table(dagbag):
 
 
 def test_whatever_creates_tables_grants_them_to_analysts():
-    dags = DagBag(dag_folder=str(REPOSITORY / "dags")).dags  # nothing of it is rendered
+    dags: Any = DagBag(dag_folder=str(REPOSITORY / "dags")).dags  # nothing of it is rendered
     for dag_id in ("sparkify_etl", "sparkify_create_tables"):
         assert dags[dag_id].task_dict["create_tables"].afterwards == [ANALYSTS_GRANTS]
     assert dags["sparkify_create_roles"].task_dict["create_roles"].table_grants == [ANALYSTS_GRANTS]

@@ -6,7 +6,7 @@ from hashlib import md5
 from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.sql.operators.sql import BaseSQLOperator
-from airflow.sdk import BaseHook
+from airflow.sdk import Connection
 
 from sparkify.compat import AirflowFailException
 from sparkify.errors import explained
@@ -89,7 +89,7 @@ class CreateRolesOperator(BaseSQLOperator):
 
     def _password(self) -> str:
         """Return what follows PASSWORD: https://docs.aws.amazon.com/redshift/latest/dg/r_CREATE_USER.html."""
-        connection = BaseHook.get_connection(self.pipeline_conn_id)
+        connection = Connection.get(self.pipeline_conn_id)
         if connection.login != self.user or not connection.password or connection.extra_dejson.get("iam"):
             return "DISABLE"
         digest = md5(f"{connection.password}{self.user}".encode(), usedforsecurity=False).hexdigest()
