@@ -230,7 +230,9 @@ def test_a_run_whose_tasks_are_cut_off_at_each_statement_in_turn_ends_as_undistu
         faults, point = faults + 1, point + 1
         if pipeline.current_task != task:  # the one before has no such statement, and is done
             task, point = pipeline.current_task, 0
-    assert faults >= len(MOMENTS) * len(scenario.statements)
+    # Of creating tables, a try sends fewer statements once they are there; no others are fewer after a fault.
+    loading = [text.startswith("SELECT s3_key") for text in scenario.statements].index(True)
+    assert faults >= len(MOMENTS) * len(scenario.statements[loading:])
     assert state(scenario.hook, of_one_run=True) == scenario.expected
 
 

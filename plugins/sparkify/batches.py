@@ -7,22 +7,24 @@ from sparkify.sql import Transaction
 
 BATCHES = "etl_batches"
 
+#: What each transaction begins with that changes tables, so that they take turns, whatever the isolation: a
+#: first try that is still at work where Airflow has given it up, a run beside another, tasks side by side.
+#: Under SERIALIZABLE isolation, Redshift would end one of two with error 1023. Under SNAPSHOT, its default,
+#: both would insert what neither finds there yet. Nobody else waits for this lock, since the questions of
+#: analysts do not read the table. It comes before all else: the first statement that reads or writes a table
+#: takes the transaction's snapshot (https://docs.aws.amazon.com/redshift/latest/dg/c_serial_isolation.html,
+#: https://docs.aws.amazon.com/redshift/latest/dg/r_LOCK.html).
+TURN = f"LOCK {BATCHES}"
+
 
 def take_staging(dataset: str, run_id: str, files: int) -> Transaction[None]:
     """
-    Note which run fills a staging table, as the first thing in the transaction that does so.
-
-    The lock makes such transactions wait for each other, and for those that read staging tables. Without it,
-    Redshift would end one of two that write to this table at once, unless its isolation is SNAPSHOT; it must
-    come first, before the transaction's snapshot is taken
-    (https://docs.aws.amazon.com/redshift/latest/dg/r_LOCK.html,
-    https://repost.aws/knowledge-center/redshift-serializable-isolation).
+    Note which run fills a staging table, in the transaction that does so, after its turn has come.
 
     :param dataset: the staging table
     :param run_id: the run
     :param files: how many files it stages
     """
-    yield f"LOCK {BATCHES}"
     yield f"DELETE FROM {BATCHES} WHERE dataset = %s", [dataset]
     yield f"INSERT INTO {BATCHES} VALUES (%s, %s, %s, SYSDATE)", [dataset, run_id, files]
 

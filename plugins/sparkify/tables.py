@@ -26,10 +26,11 @@ SQL_FOLDER = find_sql_folder(Path(__file__).resolve().parents[1])
 STAGING = ("staging_events", "staging_songs")
 STAR = ("fact_songplays", "dim_users", "dim_songs", "dim_artists", "dim_time")
 BOOKKEEPING = (
-    *("etl_migrations", "etl_files", "etl_batches", "etl_sessions"),
+    *("etl_batches", "etl_migrations", "etl_files", "etl_sessions"),
     *("etl_rejected_rows", "etl_quality_results"),
 )
-TABLES = (*STAGING, *STAR, *BOOKKEEPING)
+# What is locked first elsewhere is dropped first, so that no deadlock comes of it.
+TABLES = (*BOOKKEEPING, *STAGING, *STAR)
 
 #: The file of each table's definition, which is always that of its newest state.
 DDL = {table: f"ddl/{table}.sql" for table in TABLES}

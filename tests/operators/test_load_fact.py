@@ -1,8 +1,11 @@
 import json
+from concurrent.futures import ThreadPoolExecutor
+from threading import Event
 
 import pytest
 
 from sparkify.operators import LoadFactOperator
+from sparkify.sql import run_in_transaction
 from tests.conftest import context, rows
 
 REJECTED = "SELECT 'userid' AS column_name, 'no user' AS reason, 7 AS sessionid, '' AS userid"
@@ -51,6 +54,25 @@ def test_facts_of_other_batches_stay_and_a_changed_one_is_replaced(events):
     load(facts(_1="play", _2="play")).execute(context(run_id="1"))
     assert load(facts(_2="stop")).execute(context(run_id="2"))["updated"] == 1
     assert events() == [(1, "play"), (2, "stop")]
+
+
+def test_a_try_beside_one_that_airflow_has_given_up_waits_for_it(events, warehouse):
+    loaded, given_up = Event(), Event()
+
+    def first():
+        yield from load(facts(_1="play")).transaction("1")
+        loaded.set()
+        given_up.wait(timeout=60)
+
+    with ThreadPoolExecutor() as pool:
+        pool.submit(run_in_transaction, warehouse, first())
+        loaded.wait(timeout=60)
+        second = pool.submit(load(facts(_1="play")).execute, context(run_id="1"))
+        with pytest.raises(TimeoutError):
+            second.result(timeout=2)
+        given_up.set()
+        assert second.result()["unchanged"] == 1
+    assert events() == [(1, "play")]
 
 
 def test_rejected_rows_of_a_run_are_kept_once(events, warehouse):

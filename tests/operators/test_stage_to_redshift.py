@@ -8,6 +8,7 @@ from airflow.providers.common.sql.hooks.sql import DbApiHook
 
 from local.settings import REDSHIFT_ROLE
 from sparkify import rejects
+from sparkify.batches import TURN
 from sparkify.compat import AirflowException, AirflowFailException
 from sparkify.operators import StageToRedshiftOperator
 from tests.conftest import context, rows
@@ -97,7 +98,7 @@ def test_without_news_the_staging_table_is_emptied(warehouse, s3, bucket):
     assert warehouse.get_first("SELECT COUNT(*) FROM staging_songs")[0] == 0
 
 
-def test_tables_that_both_staging_tasks_write_are_locked_before_anything_else(warehouse, s3, bucket):
+def test_staging_takes_its_turns_before_it_reads_or_writes_anything(warehouse, s3, bucket):
     put(s3, "a.json", SONG)
     before = rows(warehouse, "SELECT SYSDATE")
     stage_songs().execute(context())
@@ -108,10 +109,7 @@ def test_tables_that_both_staging_tasks_write_are_locked_before_anything_else(wa
     )
     asked = [text for text in asked if text != ["SET timezone TO 'UTC'"]]  # takes no snapshot
     first = [after for (statement,), (after,) in pairwise(asked) if statement.lower().startswith("begin")]
-    assert [statement for statement in first if "SELECT" not in statement] == [
-        "LOCK etl_batches",
-        "LOCK etl_rejected_rows",
-    ]
+    assert [statement for statement in first if "SELECT" not in statement] == [TURN, TURN]
 
 
 def test_rejected_rows_are_kept_with_file_line_reason_and_value(warehouse, s3, bucket):

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow.providers.common.sql.operators.sql import BaseSQLOperator
 
-from sparkify.batches import require_staging
+from sparkify.batches import TURN, require_staging
 from sparkify.errors import explained
 from sparkify.replace import Replaced, replace_changed_rows
 from sparkify.sql import Transaction, run_in_transaction
@@ -57,6 +57,7 @@ class LoadDimensionOperator(BaseSQLOperator):
 
         :param run_id: the run
         """
+        yield TURN
         if not (yield from require_staging(self.reads, run_id)):
             return Replaced()
         return (yield from replace_changed_rows(self.table, self.key, self.sql, self.within))

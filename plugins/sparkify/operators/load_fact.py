@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from airflow.providers.amazon.aws.hooks.s3 import S3Hook
 from airflow.providers.common.sql.operators.sql import BaseSQLOperator
 
-from sparkify.batches import require_staging
+from sparkify.batches import TURN, require_staging
 from sparkify.errors import explained
 from sparkify.ranges import Index, ranges_of_times
 from sparkify.rejects import describe, find_rejected_rows, keep_rejected_rows
@@ -84,6 +84,7 @@ class LoadFactOperator(BaseSQLOperator):
 
         :param run_id: the run
         """
+        yield TURN
         if not (yield from require_staging(self.reads, run_id)):
             return {**asdict(Replaced()), "deleted": 0, "rejected": 0}
         deleted = yield from self._delete_window()

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.sql.operators.sql import BaseSQLOperator
 
+from sparkify.batches import TURN
 from sparkify.errors import explained
 from sparkify.ledger import LEDGER
 from sparkify.replace import replace_changed_rows
@@ -56,6 +57,7 @@ class RecordFilesOperator(BaseSQLOperator):
 
         :param ledger_files: ``s3://…`` of each file of ledger rows
         """
+        yield TURN
         yield f"CREATE TEMP TABLE recorded (LIKE {LEDGER})"
         for file in ledger_files:
             yield copy_json(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.providers.amazon.aws.hooks.s3 import S3Hook
 from airflow.providers.common.sql.operators.sql import BaseSQLOperator
 
-from sparkify.batches import take_staging
+from sparkify.batches import TURN, take_staging
 from sparkify.compat import AirflowException, AirflowFailException
 from sparkify.errors import error_message, explained, is_database_error, may_pass
 from sparkify.files import S3Object, list_prefix, manifest, run_folder, split_url
@@ -15,7 +15,6 @@ from sparkify.ledger import ledger_lines, unrecorded_objects
 from sparkify.members import Members, look_at_members
 from sparkify.new_files import wanted_again
 from sparkify.rejects import (
-    REJECTED_ROWS,
     RejectedRow,
     describe,
     keep_rejected_rows,
@@ -167,6 +166,7 @@ class StageToRedshiftOperator(BaseSQLOperator):
         def transaction() -> Transaction[tuple[int, int]]:
             table = identifier(self.table)
             yield "SET timezone TO 'UTC'"  # of SYSDATE, which is held against the times of system views
+            yield TURN
             yield from take_staging(table, run_id, len(files))
             unknown = yield from self._count_unknown(members)
             copy_of.extend((yield "SELECT pg_backend_pid() AS session_id, SYSDATE AS since").rows[0])
@@ -177,7 +177,7 @@ class StageToRedshiftOperator(BaseSQLOperator):
             return staged, unknown
 
         def keep(rejected: Sequence[RejectedRow]) -> Transaction[None]:
-            yield f"LOCK {REJECTED_ROWS}"  # as in take_staging: both staging tasks write to it
+            yield TURN
             yield from keep_rejected_rows(self.table, run_id, rejected)
 
         def account(pauses: Sequence[float]) -> tuple[list[RejectedRow], list[Any]]:
