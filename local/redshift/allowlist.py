@@ -142,6 +142,9 @@ _TYPES = {
 }
 
 
+# "Compute-node only": https://docs.aws.amazon.com/redshift/latest/dg/r_LISTAGG.html and the others' pages
+TABLE_FUNCTIONS = words_of("LISTAGG MEDIAN PERCENTILE_CONT PERCENTILE_DISC")
+
 # https://docs.aws.amazon.com/redshift/latest/dg/r_Window_function_synopsis.html
 _FRAMED = words_of(
     "AVG COUNT FIRST_VALUE LAST_VALUE MAX MIN NTH_VALUE STDDEV STDDEV_POP STDDEV_SAMP SUM VARIANCE VAR_POP"
@@ -162,7 +165,7 @@ def check(tree: exp.Expr) -> None:
 
 def _check(node: exp.Expr) -> None:
     if type(node) not in _ALLOWED:
-        raise refusal(words(type(node).__name__))
+        raise refusal(_NODE_NAMES.get(type(node), words(type(node).__name__)))
     parts = _ALLOWED[type(node)]
     if parts is not None:
         for part, value in node.args.items():
@@ -189,13 +192,10 @@ def _check(node: exp.Expr) -> None:
             _check_merge(node)
         case exp.Values() if not isinstance(node.parent, exp.Insert):
             raise refusal("VALUES as a table")
+        case exp.Select():
+            _check_sorted(node)
         case exp.Window():
-            if isinstance(node.this, exp.WithinGroup):
-                raise refusal(f"{node.this.this.name.upper()} … OVER")
-            ordered = node.args.get("order") and not node.args.get("spec")
-            if ordered and node.this.name.upper() in _FRAMED:
-                message = "Aggregate window functions with an ORDER BY clause require a frame clause"
-                raise SqlError(message, "42601", "add ROWS UNBOUNDED PRECEDING")
+            _check_window(node)
         case exp.WindowSpec():
             if node.args["kind"].upper() != "ROWS":
                 raise refusal(f"a {node.args['kind'].upper()} frame", "FRAME")
@@ -205,6 +205,37 @@ def _check(node: exp.Expr) -> None:
         case exp.Dot():
             if node.this.name.lower() != "pg_catalog":
                 raise refusal(f"function {node.sql(Redshift)}")
+
+
+def _check_sorted(select: exp.Select) -> None:
+    # https://docs.aws.amazon.com/redshift/latest/dg/r_MEDIAN.html
+    orders = set()
+    for node in select.find_all(exp.WithinGroup, exp.Anonymous):
+        if node.parent_select is select:
+            if isinstance(node, exp.WithinGroup):
+                orders.add(node.expression.sql(Redshift, normalize=True))
+            elif node.name.upper() == "MEDIAN" and node.expressions:
+                order = exp.Order(
+                    expressions=[exp.Ordered(this=node.expressions[0].copy(), nulls_first=False)]
+                )
+                orders.add(order.sql(Redshift, normalize=True))
+    if len(orders) > 1:
+        raise SqlError("within group ORDER BY clauses for aggregate functions must be the same", "0A000")
+
+
+def _check_window(window: exp.Window) -> None:
+    # https://docs.aws.amazon.com/redshift/latest/dg/r_Window_function_synopsis.html
+    function = window.this.this if isinstance(window.this, exp.WithinGroup) else window.this
+    if function is not window.this or function.name.upper() == "LISTAGG":
+        raise refusal(f"{function.name.upper()} … OVER")
+    order = window.args.get("order")
+    if order and not window.args.get("spec") and function.name.upper() in _FRAMED:
+        message = "Aggregate window functions with an ORDER BY clause require a frame clause"
+        raise SqlError(message, "42601", "add ROWS UNBOUNDED PRECEDING")
+    if order and any(isinstance(key.this, exp.Literal | exp.Null) for key in order.expressions):
+        raise SqlError(
+            "Constant expressions are not supported in ORDER BY clauses of window functions", "42601"
+        )
 
 
 def _check_merge(merge: exp.Merge) -> None:
@@ -223,6 +254,19 @@ def _check_merge(merge: exp.Merge) -> None:
         raise unsupported("MERGE with INSERT without columns", "list the columns")
 
 
+_NODE_NAMES: dict[type[exp.Expr], str] = {
+    exp.BitwiseAnd: "operator &",
+    exp.BitwiseLeftShift: "operator <<",
+    exp.BitwiseNot: "operator ~",
+    exp.BitwiseOr: "operator |",
+    exp.BitwiseRightShift: "operator >>",
+    exp.BitwiseXor: "operator #",
+    exp.Cbrt: "operator ||/",
+    exp.Pow: "operator ^",
+    exp.RawString: "a dollar-quoted string",
+    exp.RegexpILike: "operator ~*",
+    exp.Sqrt: "operator |/",
+}
 _PART_NAMES: dict[tuple[type[exp.Expr], str], str] = {
     (exp.DataType, "nested"): "type ARRAY",
     (exp.Distinct, "on"): "DISTINCT ON",

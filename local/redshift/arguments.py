@@ -10,14 +10,15 @@ from sqlglot import exp
 from sqlglot.expressions import DType
 
 from local.redshift.allowlist import words_of
+from local.redshift.columns import decimal
 from local.redshift.errors import SqlError, unsupported
-from local.redshift.expression_types import NUMBERS, Types
+from local.redshift.expression_types import DATES_AND_TIMES, NUMBERS, TEXTS, Types
 
-# Which arguments are texts, and which are timestamps, -1 being the last
-_TEXTS = {
+# Which arguments are texts, timestamps and floating-point numbers, -1 being the last
+_TEXT_ARGUMENTS = {
     **dict.fromkeys(
         words_of(
-            "INITCAP IS_VALID_JSON JSON_EXTRACT_PATH_TEXT LEFT LEN LENGTH LISTAGG LOWER MD5 OCTET_LENGTH"
+            "INITCAP IS_VALID_JSON JSON_EXTRACT_PATH_TEXT LEFT LEN LENGTH LOWER MD5 OCTET_LENGTH"
             " QUOTE_IDENT QUOTE_LITERAL REPEAT REVERSE RIGHT SHA2 SUBSTR TO_DATE TO_NUMBER TO_TIMESTAMP UPPER"
         ),
         (0,),
@@ -28,12 +29,18 @@ _TEXTS = {
     **dict.fromkeys(("LPAD", "RPAD"), (0, 2)),
     **dict.fromkeys(("REGEXP_REPLACE", "REPLACE", "TRANSLATE"), (0, 1, 2)),
 }
-_TIMESTAMPS = {
+_TIMESTAMP_ARGUMENTS = {
     **dict.fromkeys(("ADD_MONTHS", "LAST_DAY"), (0,)),
     **dict.fromkeys(("DATE_PART", "DATE_TRUNC"), (1,)),
     **dict.fromkeys(("DATEADD", "DATE_ADD"), (2,)),
     **dict.fromkeys(("DATEDIFF", "DATE_DIFF"), (1, 2)),
     "CONVERT_TIMEZONE": (-1,),
+}
+_DOUBLE_ARGUMENTS = {
+    **dict.fromkeys(
+        words_of("EXP LN LOG SQRT STDDEV STDDEV_POP STDDEV_SAMP VARIANCE VAR_POP VAR_SAMP"), (0,)
+    ),
+    "POWER": (0, 1),
 }
 _TEXT_OPERANDS: dict[type[exp.Expr], tuple[str, ...]] = {
     exp.DPipe: ("this", "expression"),
@@ -45,9 +52,11 @@ _TEXT_OPERANDS: dict[type[exp.Expr], tuple[str, ...]] = {
     exp.Substring: ("this",),
     exp.Trim: ("this", "expression"),
 }
+_COMPARISONS = (exp.EQ, exp.NEQ, exp.LT, exp.LTE, exp.GT, exp.GTE)
 # Types that need no cast to these; a literal or parameter takes the type of the argument
 _FIT = {
     DType.VARCHAR: (DType.VARCHAR, DType.NULL),
+    DType.DOUBLE: (DType.DOUBLE, DType.NULL),
     DType.TIMESTAMP: (DType.TIMESTAMP, DType.TIME, DType.TIMETZ, DType.INTERVAL),
 }
 
@@ -60,14 +69,21 @@ def cast_arguments(tree: exp.Expr, types: Types) -> None:
     :param types: of its expressions
     :raises SqlError: 42846 for a BOOLEAN as a text
     """
+    for node in tree.find_all(exp.Cast):
+        _check_text(types.of(node).this, types.of(node.this).this)
     for value, kind in reversed([each for node in tree.walk() for each in _arguments(node, types)]):
         found = types.of(value).this
-        if kind is DType.VARCHAR and found is DType.BOOLEAN:
-            raise SqlError("cannot cast type boolean to character varying", "42846", "use CASE")
+        _check_text(kind, found)
         if found not in _FIT.get(kind, ()):
-            cast = exp.Cast(this=exp.Null(), to=exp.DataType(this=kind, nested=False))
+            to = decimal(38, 18) if kind is DType.DECIMAL else exp.DataType(this=kind, nested=False)
+            cast = exp.Cast(this=exp.Null(), to=to)
             value.replace(cast)
             cast.set("this", exp.Paren(this=value) if isinstance(value, exp.Binary) else value)
+
+
+def _check_text(kind: DType, found: DType) -> None:
+    if kind in TEXTS and found is DType.BOOLEAN:
+        raise SqlError("cannot cast type boolean to character varying", "42846", "use CASE")
 
 
 def _arguments(node: exp.Expr, types: Types) -> Iterator[tuple[exp.Expr, DType]]:
@@ -77,24 +93,40 @@ def _arguments(node: exp.Expr, types: Types) -> Iterator[tuple[exp.Expr, DType]]
             yield node.args[key], DType.VARCHAR
     if isinstance(node, exp.Extract) and types.of(node.expression).this is not DType.TIMESTAMPTZ:
         yield node.expression, DType.TIMESTAMP
+    if isinstance(node, _COMPARISONS):
+        yield from _compared(node.this, node.expression, types)
+        yield from _compared(node.expression, node.this, types)
     if isinstance(node, exp.Anonymous) and node.expressions:
-        arguments = node.expressions
-        if isinstance(arguments[0], exp.Distinct):
-            arguments = [*arguments[0].expressions, *arguments[1:]]
+        first = node.expressions[0]
+        arguments = first.expressions if isinstance(first, exp.Distinct) else node.expressions
         yield from _call_arguments(node.name.upper(), arguments, types)
 
 
+def _compared(value: exp.Expr, other: exp.Expr, types: Types) -> Iterator[tuple[exp.Expr, DType]]:
+    kind, text = types.of(value).this, types.of(other).this in TEXTS
+    if text and kind in NUMBERS and kind is not DType.DECIMAL:
+        yield value, DType.VARCHAR
+    elif text and kind in (DType.DECIMAL, *DATES_AND_TIMES):
+        yield other, kind
+
+
 def _call_arguments(name: str, arguments: list[exp.Expr], types: Types) -> Iterator[tuple[exp.Expr, DType]]:
-    for position in _TEXTS.get(name, ()):
-        if position < len(arguments):
-            yield arguments[position], DType.VARCHAR
-    for position in _TIMESTAMPS.get(name, ()):
+    for positions, kind in ((_TEXT_ARGUMENTS, DType.VARCHAR), (_DOUBLE_ARGUMENTS, DType.DOUBLE)):
+        for position in positions.get(name, ()):
+            if position < len(arguments):
+                yield arguments[position], kind
+    for position in _TIMESTAMP_ARGUMENTS.get(name, ()):
         if position < len(arguments):
             value = arguments[position]
             if not (name == "DATE_PART" and types.of(value).this is DType.TIMESTAMPTZ):
                 yield value, DType.TIMESTAMP
     value, kind = arguments[0], types.of(arguments[0]).this
-    if name == "TRUNC" and kind is DType.TIMESTAMPTZ:
+    if name == "NVL2" and len(arguments) == 3:  # of the type of the second
+        _, present, absent = arguments
+        text = types.of(present).this in TEXTS or present.is_string
+        if text and types.of(absent).this in NUMBERS:
+            yield absent, DType.VARCHAR
+    elif name == "TRUNC" and kind is DType.TIMESTAMPTZ:
         yield value, DType.TIMESTAMP
     elif name == "TO_CHAR" and len(arguments) == 2:
         # https://docs.aws.amazon.com/redshift/latest/dg/r_TO_CHAR.html
@@ -103,5 +135,5 @@ def _call_arguments(name: str, arguments: list[exp.Expr], types: Types) -> Itera
             raise unsupported("TO_CHAR with a currency symbol")
         if kind is DType.TIMESTAMP and ("TZ" in pattern or "OF" in pattern):
             yield value, DType.TIMESTAMPTZ
-        elif kind in (DType.VARCHAR, DType.CHAR) or (isinstance(value, exp.Literal) and value.is_string):
+        elif kind in TEXTS or (isinstance(value, exp.Literal) and value.is_string):
             yield value, DType.TIMESTAMP

@@ -10,13 +10,10 @@ from sqlglot.expressions import DataType, DType
 from local.redshift.allowlist import words_of
 from local.redshift.columns import Columns
 from local.redshift.errors import unsupported
-from local.redshift.expression_types import DATES_AND_TIMES, Types, digits
+from local.redshift.expression_types import DATES_AND_TIMES, TEXTS, Types, digits
 
 # Functions whose results, apart from DECIMALs, PostgreSQL returns in another type
-_CAST = words_of(
-    "CEIL CEILING EXP FLOOR LN LOG POWER ROUND SQRT STDDEV STDDEV_POP STDDEV_SAMP SUM TRUNC VARIANCE VAR_POP"
-    " VAR_SAMP"
-)
+_CAST = words_of("CEIL CEILING DENSE_RANK FLOOR NTILE RANK ROUND SUM TRUNC")
 _CALLS = (exp.Anonymous, exp.Window, exp.WithinGroup)
 _VALUES = (exp.Add, exp.Sub, exp.Mul, exp.Div, exp.Mod, exp.Neg, exp.Case, exp.DecodeCase, *_CALLS)
 _SPARE_DIGITS = 15  # more than the number of rows has
@@ -53,7 +50,9 @@ def _type(node: exp.Expr, kind: DataType, types: Types, columns: Columns) -> Non
         raise unsupported(f"{what} of a type that is not known", "CAST what it is made of")
     if name in ("MEDIAN", "PERCENTILE_CONT") and kind.this in DATES_AND_TIMES:
         raise unsupported(f"{name} of dates and times")
-    if decimal and isinstance(node, exp.Div):
+    if isinstance(node, exp.Add) and kind.this in TEXTS:  # as ||, in the examples of r_NVL2.html
+        node.replace(exp.DPipe(this=node.this, expression=node.expression))
+    elif decimal and isinstance(node, exp.Div):
         _divide(node, kind)
     elif decimal and isinstance(node, exp.WithinGroup) and name == "PERCENTILE_CONT":
         _interpolate(node, kind)

@@ -947,3 +947,16 @@ CREATE OR REPLACE AGGREGATE rs_catalog.median(numeric) (
 CREATE OR REPLACE AGGREGATE rs_catalog.median(double precision) (
     SFUNC = array_append, STYPE = double precision[], FINALFUNC = rs_catalog.median
 );
+
+-- Texts in a row, but empty ones: https://docs.aws.amazon.com/redshift/latest/dg/r_LISTAGG.html
+CREATE OR REPLACE FUNCTION rs_catalog.listagg(elements anyarray, separator text) RETURNS text
+LANGUAGE plpgsql IMMUTABLE AS $$
+DECLARE
+    list text := nullif(array_to_string(array_remove(elements::text[], ''), separator), '');
+BEGIN
+    IF octet_length(list) > 65535 THEN
+        RAISE EXCEPTION 'Result size exceeds LISTAGG limit' USING ERRCODE = 'XX000';
+    END IF;
+    RETURN list;
+END;
+$$;

@@ -20,7 +20,7 @@ from sqlglot.parsers.redshift import RedshiftParser
 from sqlglot.tokens import Token, TokenType
 
 from local.redshift import blanks, columns, correlation, privileges, tables
-from local.redshift.allowlist import check, refusal, words_of
+from local.redshift.allowlist import TABLE_FUNCTIONS, check, refusal, words_of
 from local.redshift.arguments import cast_arguments
 from local.redshift.arithmetic import type_numbers
 from local.redshift.errors import SqlError, unsupported
@@ -356,6 +356,10 @@ def _translate_tree(tree: exp.Expr, catalog: tuple[CatalogColumn, ...]) -> Trans
     )
     then: tuple[str, ...] = ()
     check(tree)
+    calls = (call.name.upper() for call in tree.find_all(exp.Anonymous))
+    if not columns.tables(tree) and not TABLE_FUNCTIONS.isdisjoint(calls):
+        message = "One or more of the used functions must be applied on at least one user created tables"
+        raise SqlError(message, "0A000", f"such functions are {', '.join(sorted(TABLE_FUNCTIONS))}")
     if isinstance(tree, exp.Delete) and tree.args.get("tables"):  # DELETE t: FROM is optional in Redshift
         tree.set("this", tree.args["tables"][0])
         tree.set("tables", None)
@@ -456,8 +460,11 @@ def _function(node: exp.Anonymous) -> exp.Expr:
 
 
 def _listagg(arguments: list[exp.Expr], order: list[exp.Expr]) -> exp.Expr:
-    value, separator = arguments[0], arguments[1] if len(arguments) > 1 else exp.Literal.string("")
-    return _call("STRING_AGG", value, exp.Order(this=separator, expressions=order) if order else separator)
+    distinct = isinstance(arguments[0], exp.Distinct)
+    value, *separator = arguments[0].expressions if distinct else arguments
+    elements = exp.Distinct(expressions=[value]) if distinct else value
+    ordered = exp.Order(this=elements, expressions=order) if order else elements
+    return _local("listagg", _call("ARRAY_AGG", ordered), *(separator or [exp.Literal.string("")]))
 
 
 def _within_group(node: exp.WithinGroup) -> exp.Expr:

@@ -6,6 +6,7 @@ https://docs.aws.amazon.com/redshift/latest/dg/r_numeric_computations201.html
 
 import re
 from collections.abc import Sequence
+from decimal import Decimal
 
 from sqlglot import exp
 from sqlglot.expressions import DataType, DType
@@ -15,19 +16,20 @@ from local.redshift.allowlist import words_of
 from local.redshift.columns import Columns, decimal
 
 MOST_DIGITS = 38
+TEXTS = (DType.CHAR, DType.VARCHAR)
 DATES_AND_TIMES = (DType.DATE, DType.TIMESTAMP, DType.TIMESTAMPTZ)
 
 _INTEGER_DIGITS = {DType.SMALLINT: 5, DType.INT: 10, DType.BIGINT: 19}
 _FLOATS = (DType.FLOAT, DType.DOUBLE)
 NUMBERS = (*_INTEGER_DIGITS, DType.DECIMAL, *_FLOATS)
-_TEXTS = (DType.CHAR, DType.VARCHAR)
 _UNTYPED = DType.NULL  # a string, NULL or parameter, which takes the type of what it meets
 
 _RESULTS = {
     name: kind
     for kind, names in {
-        DType.INT: "LEN LENGTH OCTET_LENGTH CHARINDEX STRPOS REGEXP_COUNT PG_BACKEND_PID PG_LAST_COPY_ID",
-        DType.BIGINT: "COUNT DATEDIFF DATE_DIFF DENSE_RANK NTILE PG_LAST_COPY_COUNT RANK ROW_NUMBER",
+        DType.INT: "CHARINDEX DENSE_RANK LEN LENGTH OCTET_LENGTH PG_BACKEND_PID PG_LAST_COPY_ID RANK"
+        " REGEXP_COUNT STRPOS",
+        DType.BIGINT: "COUNT DATEDIFF DATE_DIFF NTILE PG_LAST_COPY_COUNT ROW_NUMBER",
         DType.DOUBLE: "CUME_DIST DATE_PART EXP LN LOG PERCENT_RANK POWER RANDOM RATIO_TO_REPORT SQRT STDDEV"
         " STDDEV_POP STDDEV_SAMP VARIANCE VAR_POP VAR_SAMP",
         DType.BOOLEAN: "IS_VALID_JSON HAS_SCHEMA_PRIVILEGE HAS_TABLE_PRIVILEGE",
@@ -201,15 +203,14 @@ def _if_float(kind: DataType) -> DType:
 def _literal(node: exp.Expr) -> DataType | DType:
     if not isinstance(node, exp.Literal) or node.is_string:
         return _UNTYPED
-    whole, point, fraction = node.name.partition(".")
-    if not (whole + fraction).isdecimal():
-        return DType.UNKNOWN  # with an exponent
-    if point:
-        return decimal(max(len(whole.lstrip("0")) + len(fraction), 1), len(fraction))
+    if not node.name.isdecimal():
+        _, written, exponent = Decimal(node.name).as_tuple()
+        scale = max(-int(exponent), 0)
+        return decimal(max(len(written) + int(exponent), 0) + scale or 1, scale)
     for kind, bits in ((DType.INT, 31), (DType.BIGINT, 63)):
-        if int(whole) < 1 << bits:
+        if int(node.name) < 1 << bits:
             return kind
-    return decimal(len(whole), 0)
+    return decimal(len(node.name), 0)
 
 
 def _combined(kinds: list[DataType]) -> DataType:
@@ -231,7 +232,7 @@ def _combined(kinds: list[DataType]) -> DataType:
         whole = max(precision - scale for precision, scale in numbers)
         # 19 digits at most, says the page; a column of one of the queries that has more would not fit
         return decimal(min(whole + scale, max(19, *(precision for precision, _ in numbers))), scale)
-    if names <= set(_TEXTS):
+    if names <= set(TEXTS):
         return _plain(DType.VARCHAR)
     if names <= set(DATES_AND_TIMES):
         return _plain(max(names, key=DATES_AND_TIMES.index))
