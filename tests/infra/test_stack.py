@@ -31,7 +31,8 @@ def connection(stack: Stack, name: str) -> Connection:
 @STACKS
 def test_the_environment_is_what_the_example_asks_for(stack: Stack) -> None:
     asked = set(re.findall(r"^(AIRFLOW_\w+)=", EXAMPLE, re.MULTILINE))
-    assert asked - set(stack.environment) == {"AIRFLOW_VAR_SPARKIFY_MAX_REJECTED_ROWS"}  # is optional
+    optional = {f"AIRFLOW_VAR_SPARKIFY_{name}" for name in ("MAX_REJECTED_ROWS", "SCHEMA", "ANALYSTS_ROLE")}
+    assert asked - set(stack.environment) == optional
     assert set(stack.environment) <= asked
     assert stack.environment["AIRFLOW_VAR_SPARKIFY_LOG_DATA"] == "s3://udacity-dend/log_data/"
     assert stack.environment["AIRFLOW_VAR_SPARKIFY_SONG_DATA"] == "s3://udacity-dend/song_data/"
