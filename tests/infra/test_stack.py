@@ -148,7 +148,7 @@ USER = f"arn:aws:redshift:{REGION}:{ACCOUNT}:dbuser:"
     ],
     indirect=["stack"],
 )
-def test_redshift_takes_the_role_of_copy_for_users_of_this_warehouse_alone(
+def test_redshift_takes_the_role_of_copy_for_no_other_warehouse(
     stack: Stack, users: list[str], others: list[str]
 ) -> None:
     (trust,) = stack.properties["CopyRole"]["AssumeRolePolicyDocument"]["Statement"]
