@@ -11,7 +11,8 @@ _BATCH = 1000
 # The quotes need not end: a statement that cannot be read is logged, too.
 _SECRETS = re.compile(
     r"(?is)\b(CREDENTIALS|ACCESS_KEY_ID|SECRET_ACCESS_KEY|SESSION_TOKEN|PASSWORD)"
-    r"((?:\s|/\*.*?\*/|--[^\n]*\n|\bAS\b)*)'(?:[^'\\]|''|\\.)*(?:'|$)"
+    r"((?:\s|/\*.*?\*/|--[^\n]*\n|\bAS\b)*+)"
+    r"(?:[a-z]?&?'(?:[^'\\]|''|\\.)*+(?:'|$)|\$(\w*)\$.*?(?:\$\3\$|$))"
 )
 
 

@@ -123,9 +123,9 @@ class _Reader:
     def at_string(self) -> bool:
         return self._next < len(self._tokens) and self._tokens[self._next].token_type == TokenType.STRING
 
-    @staticmethod
-    def _quotes(token: Token) -> bool:
-        return token.token_type in (TokenType.STRING, TokenType.IDENTIFIER)
+    def _quotes(self, token: Token) -> bool:
+        """Return whether a token is of any kind that has quotes."""
+        return self._sql[token.start : token.end + 1] != token.text
 
     def accept(self, words: str) -> bool:
         """Pass over some words if they come next, and return whether they did."""
@@ -162,10 +162,10 @@ class _Reader:
         :param keeps_case: whether quotes keep its case, as they do for a user's
             (https://docs.aws.amazon.com/redshift/latest/dg/r_CREATE_USER.html)
         """
-        if self._next >= len(self._tokens) or self.at_string():
+        token = self._tokens[min(self._next, len(self._tokens) - 1)]
+        quoted = token.token_type == TokenType.IDENTIFIER
+        if self._next == len(self._tokens) or (self._quotes(token) and not quoted):
             raise self.error("a name expected")
-        token = self._tokens[self._next]
-        quoted = self._quotes(token)
         if not quoted and (token.text.upper() in RESERVED_WORDS or not _NAME.fullmatch(token.text)):
             raise SqlError(f'syntax error at or near "{token.text}"', "42601")
         self._next += 1

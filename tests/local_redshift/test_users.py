@@ -129,6 +129,8 @@ def test_passwords_are_nowhere_in_clear(
         f"ALTER USER nobody WITH password '{PASSWORD}'",
         f"CREATE USER bob PASSWORD '{PASSWORD}",
         f"CREATE USER bob PASSWORD '{PASSWORD}''s'",
+        f"CREATE USER bob PASSWORD $${PASSWORD}$$",
+        f"CREATE USER bob PASSWORD E'{PASSWORD}'",
     ):
         with suppress(psycopg.Error):
             admin.execute(statement.encode())
@@ -158,12 +160,25 @@ def test_passwords_are_nowhere_in_clear(
         "PASSWORD -- so\n'x'",
         "PASSWORD 'x",
         r"PASSWORD 'x\'y'",
+        "PASSWORD E'x'",
+        "PASSWORD $$x$$",
+        "PASSWORD $a$x$b$y$a$",
+        "PASSWORD $$x",
     ],
 )
 def test_a_password_is_cut_out_of_a_statement(statement: str) -> None:
     kept = without_secrets(f"CREATE USER ann {statement}")
     assert "'***'" in kept
     assert not {"x", "y"} & set(kept)
+
+
+def test_a_statement_of_many_comments_holds_nothing_up() -> None:
+    for statement in (
+        "PASSWORD" + " /* no */" * 10_000,
+        "PASSWORD '" + "\\" * 10_001,
+        "PASSWORD" + " AS" * 10_000,
+    ):
+        assert without_secrets(statement)
 
 
 def test_settings_of_a_user_hold_from_the_next_login(admin: psycopg.Connection, connect: Connect) -> None:
