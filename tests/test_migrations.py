@@ -89,10 +89,14 @@ def test_migrations_are_numbered_without_gap() -> None:
 
 @pytest.fixture
 def runs(oldest: RedshiftSQLHook, s3: S3Hook) -> Iterator[Runs]:
+    """One run of the first release: what it loaded, in its tables."""
     s3.create_bucket("runs", region_name="us-west-2")
     runs = Runs(s3)
     runs.put("song_data/1.json", SONG)
     runs.put("log_data/1.json", EVENT, EVENT | {"itemInSession": 1, "ts": EVENT["ts"] + 1000})
+    oldest.run(SQL["etl_sessions"])  # which today's load needs
+    runs.pipeline.run("old", variables=PREFIXES, from_task="stage_events")  # without create_tables
+    oldest.run("DROP TABLE etl_sessions")
     yield runs
     s3.delete_bucket("runs", force_delete=True)
 
@@ -100,9 +104,6 @@ def runs(oldest: RedshiftSQLHook, s3: S3Hook) -> Iterator[Runs]:
 def test_a_warehouse_that_the_first_release_filled_goes_on_with_its_rows(
     runs: Runs, oldest: RedshiftSQLHook
 ) -> None:
-    oldest.run(SQL["etl_sessions"])  # which today's load needs
-    runs.pipeline.run("old", variables=PREFIXES, from_task="stage_events")  # without create_tables
-    oldest.run("DROP TABLE etl_sessions")
     before, ledger = star(oldest), rows(oldest, "SELECT s3_key, etag FROM etl_files ORDER BY s3_key")
     assert all(before.values())
     runs.put("log_data/2.json", EVENT | {"sessionId": 819})
@@ -119,9 +120,14 @@ def test_a_warehouse_that_the_first_release_filled_goes_on_with_its_rows(
 def test_a_play_that_the_first_release_loaded_is_found_though_its_time_is_corrected(
     runs: Runs, oldest: RedshiftSQLHook
 ) -> None:
-    oldest.run(SQL["etl_sessions"])
-    runs.pipeline.run("old", variables=PREFIXES, from_task="stage_events")
-    oldest.run("DROP TABLE etl_sessions")
     runs.put("log_data/1.json", EVENT | {"ts": EVENT["ts"] + 10**9}, EVENT | {"itemInSession": 1})
     assert runs()["load_fact_songplays"]["updated"] == 2
     assert len(star(oldest)["fact_songplays"]) == 2
+
+
+def test_migrations_that_were_cut_off_before_they_were_recorded_have_nothing_left_to_change(
+    runs: Runs, oldest: RedshiftSQLHook
+) -> None:
+    assert create_tables()["applied"] == list(MIGRATIONS)
+    oldest.run("DELETE FROM etl_migrations")
+    assert create_tables() == {"created": [], "applied": []}
