@@ -141,6 +141,13 @@ def context(**changes: Any) -> Any:
 
 
 @pytest.fixture
+def tries_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let Airflow's hook not wait before it tries again to connect, as it does from provider 9.13 on."""
+    if hasattr(RedshiftSQLHook.get_conn, "retry"):
+        monkeypatch.setattr(RedshiftSQLHook.get_conn.retry, "sleep", lambda seconds: None)
+
+
+@pytest.fixture
 def logged(capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture) -> Callable[[], str]:
     """Return everything logged so far: Airflow's operators log to standard output, not to Python's root."""
     seen: list[str] = []

@@ -17,6 +17,7 @@ from sparkify import setup_check
 from tests.conftest import REPOSITORY, rows
 from tests.pipeline import Pipeline
 from tests.test_pipeline import airflow
+from tests.test_setup_check import masked
 
 SECRET = "airflow/connections/redshift"
 EXAMPLE = dict(
@@ -42,9 +43,8 @@ def aws(stack, monkeypatch):
 
 
 @pytest.fixture
-def log_in(stack, monkeypatch):
-    """Return who is logged in by an example's connection, and asked without waiting between tries."""
-    monkeypatch.setattr(RedshiftSQLHook.get_conn.retry, "sleep", lambda seconds: None)
+def log_in(stack, tries_at_once, monkeypatch):
+    """Return who is logged in by an example's connection."""
 
     def log_in(example, **changes):
         monkeypatch.setenv("AIRFLOW_CONN_REDSHIFT", json.dumps(local(stack, example) | changes))
@@ -150,5 +150,5 @@ def test_the_password_may_lie_in_secrets_manager(stack, created, airflow_home, m
     task = airflow("tasks", "test", "sparkify_check_setup", "log_in")
     assert task.returncode == 0, task.stdout
     assert "user keeper, database sparkify" in task.stdout
-    assert "Kept-1n-secret" not in task.stdout
+    assert "Kept-1n-secret" not in masked(task.stdout)
     created.run("DROP USER keeper")
