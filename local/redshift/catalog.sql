@@ -175,6 +175,20 @@ BEGIN
 END;
 $$;
 
+-- All users may lock all tables, isolation.py says why; who holds nothing else would pass for one who may grant nothing
+CREATE OR REPLACE FUNCTION rs_catalog.require_any_privilege(tables text[]) RETURNS void LANGUAGE plpgsql AS $$
+DECLARE
+    target regclass;
+BEGIN
+    FOREACH target IN ARRAY tables::regclass[] LOOP
+        IF NOT has_table_privilege(target, 'SELECT, INSERT, UPDATE, DELETE, TRUNCATE, REFERENCES')
+            AND NOT has_any_column_privilege(target, 'SELECT, INSERT, UPDATE, REFERENCES') THEN
+            RAISE insufficient_privilege USING MESSAGE = format('permission denied for table %s', target);
+        END IF;
+    END LOOP;
+END;
+$$;
+
 CREATE OR REPLACE FUNCTION rs_catalog.change_columns(
     verb text, privilege text, columns text[], tables text[], holders text[]
 ) RETURNS void LANGUAGE plpgsql AS $$
@@ -449,8 +463,27 @@ CREATE TABLE IF NOT EXISTS rs_catalog.connections (
     started_at timestamp NOT NULL,
     client text NOT NULL
 );
-CREATE OR REPLACE VIEW pg_catalog.local_statements AS SELECT * FROM rs_catalog.statements;
-CREATE OR REPLACE VIEW pg_catalog.local_connections AS SELECT * FROM rs_catalog.connections;
+
+-- System tables are not part of a transaction's snapshot (https://docs.aws.amazon.com/redshift/latest/dg/c_serial_isolation.html):
+-- a connection of its own finds what came after it. The server's PostgreSQL is the foreign server "journal".
+CREATE EXTENSION IF NOT EXISTS dblink SCHEMA rs_catalog;
+CREATE OR REPLACE FUNCTION rs_catalog.later(row_type anyelement) RETURNS SETOF anyelement
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog AS $$
+BEGIN
+    RETURN QUERY SELECT (jsonb_populate_record(row_type, found.document)).* FROM rs_catalog.dblink(
+        'journal',
+        format(
+            'SELECT to_jsonb(later) FROM %s AS later WHERE NOT pg_visible_in_snapshot(xmin::text::xid8, %L)',
+            pg_typeof(row_type), pg_current_snapshot()
+        )
+    ) AS found (document jsonb);
+END;
+$$;
+
+CREATE OR REPLACE VIEW pg_catalog.local_statements AS
+SELECT * FROM rs_catalog.statements UNION ALL SELECT * FROM rs_catalog.later(NULL::rs_catalog.statements);
+CREATE OR REPLACE VIEW pg_catalog.local_connections AS
+SELECT * FROM rs_catalog.connections UNION ALL SELECT * FROM rs_catalog.later(NULL::rs_catalog.connections);
 
 -- Loads --------------------------------------------------------------------------------------------------------------
 
@@ -490,6 +523,11 @@ RETURN owner = (SELECT oid FROM pg_roles WHERE rolname = current_user)
     OR rs_catalog.is_superuser()
     OR pg_has_role(current_user, 'pg_read_all_stats', 'MEMBER');
 
+CREATE OR REPLACE VIEW rs_catalog.all_loads AS
+SELECT * FROM rs_catalog.loads UNION ALL SELECT * FROM rs_catalog.later(NULL::rs_catalog.loads);
+CREATE OR REPLACE VIEW rs_catalog.all_load_errors AS
+SELECT * FROM rs_catalog.load_errors UNION ALL SELECT * FROM rs_catalog.later(NULL::rs_catalog.load_errors);
+
 -- https://docs.aws.amazon.com/redshift/latest/dg/SYS_LOAD_HISTORY.html
 CREATE OR REPLACE VIEW pg_catalog.sys_load_history AS
 SELECT
@@ -510,7 +548,7 @@ SELECT
     source_file_bytes,
     error_count,
     error_message
-FROM rs_catalog.loads
+FROM rs_catalog.all_loads
 WHERE rs_catalog.sees_rows_of(user_id);
 
 -- https://docs.aws.amazon.com/redshift/latest/dg/SYS_LOAD_ERROR_DETAIL.html
@@ -531,8 +569,8 @@ SELECT
     e.position,
     e.error_code,
     e.error_message::char(512) AS error_message
-FROM rs_catalog.load_errors AS e
-INNER JOIN rs_catalog.loads AS l USING (query_id)
+FROM rs_catalog.all_load_errors AS e
+INNER JOIN rs_catalog.all_loads AS l USING (query_id)
 WHERE rs_catalog.sees_rows_of(l.user_id);
 
 -- https://docs.aws.amazon.com/redshift/latest/dg/r_STL_LOAD_ERRORS.html
@@ -554,8 +592,8 @@ SELECT
     e.raw_field_value::char(1024) AS raw_field_value,
     e.error_code AS err_code,
     e.error_message::char(100) AS err_reason
-FROM rs_catalog.load_errors AS e
-INNER JOIN rs_catalog.loads AS l USING (query_id)
+FROM rs_catalog.all_load_errors AS e
+INNER JOIN rs_catalog.all_loads AS l USING (query_id)
 WHERE rs_catalog.sees_rows_of(l.user_id);
 
 REVOKE SELECT ON ALL TABLES IN SCHEMA rs_catalog FROM PUBLIC;
@@ -625,6 +663,51 @@ SELECT
 FROM information_schema.columns;
 
 GRANT SELECT ON svv_tables, svv_columns TO PUBLIC;
+
+-- Isolation, see isolation.py ------------------------------------------------------------------------------------------
+
+-- SNAPSHOT is the default (https://docs.aws.amazon.com/redshift/latest/dg/c_serial_isolation.html); ALTER DATABASE changes it
+DO $$
+BEGIN
+    IF current_setting('redshift.isolation_level', true) IS NULL THEN
+        EXECUTE format('ALTER DATABASE %I SET redshift.isolation_level = %L', current_database(), 'Snapshot Isolation');
+    END IF;
+END;
+$$;
+
+GRANT SET ON PARAMETER redshift.isolation_level TO PUBLIC; -- PostgreSQL lets only the owner alter a database
+
+-- https://docs.aws.amazon.com/redshift/latest/dg/r_STV_DB_ISOLATION_LEVEL.html
+CREATE OR REPLACE VIEW pg_catalog.stv_db_isolation_level AS
+SELECT d.datname::char(128) AS db_name, split_part(setting, '=', 2)::char(20) AS isolation_level
+FROM pg_db_role_setting AS s
+INNER JOIN pg_database AS d ON d.oid = s.setdatabase
+CROSS JOIN unnest(s.setconfig) AS setting
+WHERE s.setrole = 0 AND split_part(setting, '=', 1) = 'redshift.isolation_level';
+GRANT SELECT ON stv_db_isolation_level TO PUBLIC;
+
+-- The tables of users that some names stand for, a view for all that it reads; and whether each is in the snapshot
+CREATE OR REPLACE FUNCTION rs_catalog.user_tables(names text[]) RETURNS TABLE (id oid, is_known boolean)
+LANGUAGE plpgsql STABLE AS $$
+BEGIN
+    RETURN QUERY WITH RECURSIVE used AS (
+        SELECT to_regclass(name)::oid AS table_id FROM unnest(names) AS name
+        UNION
+        SELECT d.refobjid
+        FROM used
+        INNER JOIN pg_rewrite AS r ON r.ev_class = used.table_id
+        INNER JOIN pg_depend AS d
+            ON d.objid = r.oid AND d.classid = 'pg_rewrite'::regclass AND d.refclassid = 'pg_class'::regclass
+    )
+    SELECT table_id, t.oid IS NOT NULL
+    FROM used
+    LEFT JOIN pg_class AS t ON t.oid = table_id
+    WHERE table_id IS NOT NULL AND (t.oid IS NULL OR (
+        t.relkind = 'r' AND t.relpersistence <> 't'
+        AND t.relnamespace NOT IN ('pg_catalog'::regnamespace, 'rs_catalog'::regnamespace)
+    ));
+END;
+$$;
 
 -- Functions of the server --------------------------------------------------------------------------------------------
 

@@ -19,7 +19,7 @@ from sqlglot.expressions import DataType
 from sqlglot.parsers.redshift import RedshiftParser
 from sqlglot.tokens import Token, TokenType
 
-from local.redshift import blanks, columns, correlation, privileges, tables
+from local.redshift import blanks, columns, correlation, isolation, privileges, tables
 from local.redshift.allowlist import TABLE_FUNCTIONS, check, refusal, words_of
 from local.redshift.arguments import cast_arguments
 from local.redshift.arithmetic import type_numbers
@@ -83,6 +83,11 @@ _TRANSACTION = re.compile(
     r"(?: ?,? ?(?P<access>READ (?:WRITE|ONLY)))?"
 )
 
+# https://docs.aws.amazon.com/redshift/latest/dg/r_ALTER_DATABASE.html
+_ISOLATION_LEVEL = re.compile(
+    r"(?i)ALTER DATABASE (?P<name>\w+) ISOLATION LEVEL (?P<level>SERIALIZABLE|SNAPSHOT)"
+)
+
 
 class CatalogColumn(NamedTuple):
     """A table's column, and the name and modifier of its type, as PostgreSQL's catalog has them."""
@@ -103,6 +108,7 @@ class Translation:
     :param reads_journal: the statement reads ``local_statements`` or ``local_connections``
     :param alone: what it does, if Redshift does not do that in a transaction block
     :param tag: what the client is told has run, if not what PostgreSQL says
+    :param isolation_level: the level that it gives the database
     """
 
     sql: str
@@ -110,6 +116,7 @@ class Translation:
     reads_journal: bool = False
     alone: str = ""
     tag: str = ""
+    isolation_level: str | None = None
 
 
 class _Source(Redshift):
@@ -166,14 +173,14 @@ class _Source(Redshift):
         }
 
 
-def tables_read(sql: str) -> tuple[str, ...]:
+def footprint(sql: str) -> isolation.Footprint:
     """
-    Return the tables that a statement reads, named as PostgreSQL must be given them.
+    Return the tables that a statement reads and writes.
 
     :param sql: one statement, without its semicolon, other than COPY
     :raises SqlError: as ``translate`` does
     """
-    return (_tables_read.__wrapped__ if _has_password(sql) else _tables_read)(sql)
+    return (_footprint.__wrapped__ if _has_password(sql) else _footprint)(sql)
 
 
 def translate(sql: str, catalog: tuple[CatalogColumn, ...] = ()) -> Translation:
@@ -181,7 +188,7 @@ def translate(sql: str, catalog: tuple[CatalogColumn, ...] = ()) -> Translation:
     Return what PostgreSQL is to run for one Redshift statement other than COPY.
 
     :param sql: one statement, without its semicolon
-    :param catalog: the columns of those tables that ``tables_read`` names and that are there
+    :param catalog: the columns of those tables that ``footprint`` reads and that are there
     :raises SqlError: 42601 when it cannot be read, 0A000 when the local Redshift does not know part of it
     """
     return (_translate.__wrapped__ if _has_password(sql) else _translate)(sql, catalog)
@@ -193,20 +200,21 @@ def _has_password(sql: str) -> bool:
 
 
 @lru_cache(maxsize=4096)
-def _tables_read(sql: str) -> tuple[str, ...]:
+def _footprint(sql: str) -> isolation.Footprint:
     tokens = _tokenize(sql)
     verb = tokens[0].text.upper() if tokens else ""
     if verb == "EXPLAIN":
-        return tables_read(_after(sql, tokens, "VERBOSE"))
+        return isolation.Footprint(footprint(_after(sql, tokens, "VERBOSE")).reads)
     if (
         verb not in _STATEMENTS
         or privileges.block(sql, tokens, _POSTGRES_SETTINGS)
+        or _isolation_level(tokens)
         or _reads_catalog_alone(sql)
     ):
-        return ()
+        return isolation.NOTHING
     tree = _parse(sql)
     check(tree)
-    return tuple(sorted(columns.tables(tree)))
+    return isolation.footprint(tree)
 
 
 @lru_cache(maxsize=4096)
@@ -225,6 +233,8 @@ def _translate(sql: str, catalog: tuple[CatalogColumn, ...]) -> Translation:
         return Translation(f"EXPLAIN {translate(_after(sql, tokens, 'VERBOSE'), catalog).sql}")
     if verb not in _STATEMENTS:
         raise refusal(verb)
+    if level := _isolation_level(tokens):
+        return level
     if _reads_catalog_alone(sql):
         # What psql's \d asks; it takes Redshift's version for a PostgreSQL that still had this column
         return Translation(re.sub(r"\bc\.relhasoids\b", "false", sql))
@@ -301,6 +311,9 @@ def _parse(sql: str) -> exp.Expr:
         raise _syntax_error(error) from error
     if tree is None or isinstance(tree, exp.Command):
         raise unsupported(" ".join(sql.split()[:3]))
+    if isinstance(tree, exp.Delete) and tree.args.get("tables"):  # DELETE t: FROM is optional in Redshift
+        tree.set("this", tree.args["tables"][0])
+        tree.set("tables", None)
     return tree
 
 
@@ -360,9 +373,6 @@ def _translate_tree(tree: exp.Expr, catalog: tuple[CatalogColumn, ...]) -> Trans
     if not columns.tables(tree) and not TABLE_FUNCTIONS.isdisjoint(calls):
         message = "One or more of the used functions must be applied on at least one user created tables"
         raise SqlError(message, "0A000", f"such functions are {', '.join(sorted(TABLE_FUNCTIONS))}")
-    if isinstance(tree, exp.Delete) and tree.args.get("tables"):  # DELETE t: FROM is optional in Redshift
-        tree.set("this", tree.args["tables"][0])
-        tree.set("tables", None)
     known: dict[str, dict[str, exp.DataType]] = {}
     for table, name, type_name, modifier in catalog:
         known.setdefault(table, {})[name] = columns.catalog_type(type_name, modifier)
@@ -552,6 +562,16 @@ def _transaction(sql: str, tokens: list[Token]) -> Translation:
     if not match:
         raise unsupported(sql)
     return Translation(" ".join(filter(None, (match["verb"], match["access"]))))
+
+
+def _isolation_level(tokens: list[Token]) -> Translation | None:
+    match = _ISOLATION_LEVEL.fullmatch(" ".join(token.text for token in tokens))
+    if not match:
+        return None
+    level = isolation.SNAPSHOT if match["level"].upper() == "SNAPSHOT" else isolation.SERIALIZABLE
+    value = exp.Literal.string(level).sql(Postgres)
+    alter = f"ALTER DATABASE {quoted(match['name'].lower())} SET redshift.isolation_level = {value}"
+    return Translation(alter, alone="ALTER DATABASE ISOLATION LEVEL", isolation_level=level)
 
 
 def _setting(sql: str, tokens: list[Token]) -> Translation:

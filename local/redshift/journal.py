@@ -52,6 +52,12 @@ class Journal:
             self._dsn, autocommit=True, application_name="local redshift"
         )
 
+    async def isolation_level(self) -> str:
+        """Return the level that the database had when this connected."""
+        cursor = await self._connection.execute("SHOW redshift.isolation_level")
+        ((level,),) = await cursor.fetchall()
+        return str(level)
+
     def connected(self, client: str) -> None:
         """
         Note a client that has logged in.

@@ -16,7 +16,7 @@ from pathlib import Path
 import psutil
 import psycopg
 from psycopg import sql
-from psycopg.conninfo import make_conninfo
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from local.redshift import passwords
 from local.redshift.errors import SqlError
@@ -35,6 +35,11 @@ _CONFIGURATION = {
     "max_connections": "200",
     "client_connection_check_interval": "1s",  # a client that has gone must not keep its statement running
 }
+_ISOLATION = (
+    sql.SQL("default_transaction_isolation = 'repeatable read'"),
+    # Writers lock tables as autovacuum does, and would wait this long before they interrupt it
+    sql.SQL("deadlock_timeout = '100ms'"),
+)
 
 
 class Postgres:
@@ -162,11 +167,15 @@ class Postgres:
             connection.execute(
                 sql.SQL("ALTER ROLE {user} SET createrole_self_grant = 'set, inherit'").format(**names)
             )
-            connection.execute(sql.SQL("GRANT pg_read_all_stats TO {user} WITH ADMIN OPTION").format(**names))
+            connection.execute(
+                sql.SQL("GRANT pg_read_all_stats, pg_maintain TO {user} WITH ADMIN OPTION").format(**names)
+            )
             # Redshift loops only over what it cannot hash, such as a cross join; PostgreSQL would look for
             # each row of a small table in the zone maps of a large one
             # (https://docs.aws.amazon.com/redshift/latest/dg/c-the-query-plan.html).
             connection.execute(sql.SQL("ALTER DATABASE {database} SET enable_nestloop = off").format(**names))
+            for setting in _ISOLATION:
+                connection.execute(sql.SQL("ALTER DATABASE {database} SET ").format(**names) + setting)
         with psycopg.connect(self.dsn) as connection:
             connection.execute(CATALOG.read_bytes())
             connection.execute(
@@ -174,6 +183,19 @@ class Postgres:
                 " ON CONFLICT DO NOTHING",
                 [passwords.salted(REDSHIFT_PASSWORD), REDSHIFT_USER],
             )
+            self._name_as_foreign_server(connection)
+
+    def _name_as_foreign_server(self, connection: psycopg.Connection) -> None:
+        """Let the database connect to itself, under the name "journal"; the mapping hides a password."""
+        address = {name: str(value) for name, value in conninfo_to_dict(self.dsn).items()}
+        user = {name: address.pop(name) for name in ("user", "password") if name in address}
+        connection.execute("DROP SERVER IF EXISTS journal CASCADE")
+        for statement, options in (
+            ("CREATE SERVER journal FOREIGN DATA WRAPPER dblink_fdw OPTIONS ({})", address),
+            ("CREATE USER MAPPING FOR CURRENT_USER SERVER journal OPTIONS ({})", user),
+        ):
+            listed = [sql.SQL("{} {}").format(sql.Identifier(k), sql.Literal(v)) for k, v in options.items()]
+            connection.execute(sql.SQL(statement).format(sql.SQL(", ").join(listed)))
 
 
 def _is_postgres(pid: int) -> bool:

@@ -20,6 +20,7 @@ from local import temporary_password
 from local.redshift import passwords, wire
 from local.redshift.errors import SqlError
 from local.redshift.faults import FILE_VARIABLE, Faults
+from local.redshift.isolation import Isolation
 from local.redshift.journal import Journal
 from local.redshift.postgres import Postgres
 from local.redshift.session import Session
@@ -93,6 +94,7 @@ class Server:
             raise
         self.journal = Journal(self.postgres.dsn)
         await self.journal.connect()
+        self.isolation = Isolation(await self.journal.isolation_level())
         self._tls = _tls(self.settings)
         await self._listener.start_serving()
         return self
@@ -212,7 +214,10 @@ class Server:
                 break
         name = parameters.get("application_name", "")
         self.journal.connected(name)
-        await Session(client, upstream, self.journal, name, self.settings.s3_url, self._faults).run()
+        session = Session(
+            *(client, upstream, self.journal, self.isolation, name, self.settings.s3_url, self._faults)
+        )
+        await session.run()
 
 
 def _tls(settings: Settings) -> ssl.SSLContext:

@@ -9,13 +9,14 @@ import asyncio
 import logging
 import re
 import time
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass
 from typing import NoReturn
 
 from local.redshift import copy, dialect, wire
 from local.redshift.errors import SqlError, service_error, unsupported
 from local.redshift.faults import Faults, Moment
+from local.redshift.isolation import NOTHING, Footprint, Isolation, Transaction
 from local.redshift.journal import Journal, now, without_secrets
 from local.redshift.wire import Connection, Message
 from local.settings import ACCOUNT, REDSHIFT_CLUSTER, REDSHIFT_ROLE, REGION
@@ -73,12 +74,13 @@ class _Failed(Exception):
     """PostgreSQL reported an error and the client knows; both now skip what comes before Sync."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class _Statement:
     """A statement as the client wrote it, and what it is: a COPY or something for PostgreSQL."""
 
     text: str
     translation: dialect.Translation
+    footprint: Footprint = NOTHING
     load: copy.CopyStatement | None = None
 
 
@@ -92,6 +94,7 @@ class Session:
     :param client: the client, logged in
     :param upstream: its own connection to PostgreSQL, ready
     :param journal: where statements and loads are noted
+    :param isolation: what keeps its transactions apart from those of others
     :param name: the client's application_name
     :param s3_url: where COPY reads from
     :param faults: where clients are cut off, None outside of tests
@@ -102,13 +105,18 @@ class Session:
         client: Connection,
         upstream: Connection,
         journal: Journal,
+        isolation: Isolation,
         name: str,
         s3_url: str,
         faults: Faults | None = None,
     ) -> None:
         self._client, self._upstream = client, upstream
-        self._journal, self._name, self._s3_url = journal, name, s3_url
+        self._journal, self._isolation, self._name, self._s3_url = journal, isolation, name, s3_url
         self._faults = faults
+        self._transaction: Transaction | None = None
+        # What the transaction has locked the tables of, and what it has bound
+        self._locked: set[_Statement] = set()
+        self._entered: set[_Statement] = set()
         self._statements: dict[bytes, _Statement] = {}
         self._portals: dict[bytes, _Statement] = {}
         self._skips = False
@@ -117,6 +125,7 @@ class Session:
 
     async def run(self) -> None:
         """Serve the client until it leaves, or PostgreSQL does."""
+        self._isolation.sessions += 1
         messages: asyncio.Queue[Message] = asyncio.Queue(_READ_AHEAD)
         try:
             # Reading ahead shows at once that a client has gone, which ends the statement that it waited for
@@ -125,6 +134,9 @@ class Session:
                 tasks.create_task(self._answer(messages))
         except* ConnectionError:
             pass
+        finally:
+            self._end(committed=False)
+            self._isolation.sessions -= 1
 
     async def _read(self, messages: asyncio.Queue[Message]) -> None:
         kind = b""
@@ -157,9 +169,13 @@ class Session:
             while (await self._upstream.read()).kind != b"E":
                 pass
             await self._report(problem)
-            self._skips = True
+            self._skip()
         except _Failed:
-            self._skips = True
+            self._skip()
+
+    def _skip(self) -> None:
+        self._skips = True
+        self._end(committed=False)
 
     async def _report(self, problem: SqlError) -> None:
         self._log_failure(problem.sqlstate, problem.message)
@@ -170,10 +186,37 @@ class Session:
             "%s: %s %s: %.200s", self._name, sqlstate, why, " ".join(without_secrets(self._running).split())
         )
 
-    async def _sync(self) -> None:
+    async def _sync(self, show: bytes = _SHOW_ALL) -> None:
         self._skips = False
-        ready = await self._ask(wire.SYNC, _SHOW_ALL)
+        ready = await self._ask(wire.SYNC, show)
         self._in_block = ready.body != b"I"
+        if not self._in_block:
+            self._end(committed=True)
+
+    def _end(self, *, committed: bool) -> None:
+        """Note that a transaction is over, if there is one."""
+        if self._transaction:
+            self._isolation.end(self._transaction, committed=committed)
+        self._transaction = None
+        self._locked.clear()
+        self._entered.clear()
+
+    async def _lock(self, footprint: Footprint) -> None:
+        """Wait for a statement's tables, before PostgreSQL takes the transaction's snapshot."""
+        if not self._transaction:
+            self._transaction = self._isolation.begin()
+        await self._run_hidden(*footprint.locks(self._isolation.level))
+
+    async def _enter(self, statement: _Statement) -> None:
+        """Check that a statement that is about to run keeps its transaction serializable."""
+        if statement not in self._locked:
+            self._running = statement.text
+            await self._lock(statement.footprint)
+            self._locked.add(statement)
+        if self._transaction and statement.footprint != NOTHING and statement not in self._entered:
+            tables = await self._run_hidden(statement.footprint.tables())
+            self._isolation.enter(self._transaction, tables)
+            self._entered.add(statement)
 
     async def _query(self, body: bytes) -> None:
         self._running = wire.decoded(wire.split(body, 1)[0])
@@ -224,21 +267,33 @@ class Session:
         load = copy.parse_copy(sql)
         if load:
             # PostgreSQL keeps an empty statement in place of a COPY, for the client to bind and describe
-            return _Statement(sql, dialect.Translation(""), load)
+            footprint = Footprint(writes=(dialect.relation(load.table),), adds=True)
+            statement = _Statement(sql, dialect.Translation(""), footprint, load)
+            await self._lock(footprint)
+        else:
+            footprint = dialect.footprint(sql)
+            await self._lock(footprint)
+            statement = _Statement(
+                sql, dialect.translate(sql, await self._columns(footprint.reads)), footprint
+            )
+        self._locked.add(statement)
+        return statement
+
+    async def _columns(self, tables: Sequence[str]) -> tuple[dialect.CatalogColumn, ...]:
+        """Return the columns of some tables."""
         rows: list[list[str | None]] = []
-        tables = dialect.tables_read(sql)
         if tables:
             names = "', '".join(table.replace("'", "''") for table in tables)
             rows = await self._run_hidden(_COLUMNS.format(tables=names))
-        catalog = tuple(
+        return tuple(
             dialect.CatalogColumn(table or "", name or "", kind or "", int(modifier or 0))
             for table, name, kind, modifier in rows
         )
-        return _Statement(sql, dialect.translate(sql, catalog))
 
     async def _bind(self, statement: _Statement, bind: Message, show: bytes) -> None:
         if statement.translation.reads_journal:
             await self._journal.flush()  # before Bind, which fixes what the statement will see
+        await self._enter(statement)
         await self._ask(bind, show)
 
     async def _execute(self, statement: _Statement, execute: Message, show: bytes) -> None:
@@ -252,19 +307,21 @@ class Session:
         started, clock = now(), time.perf_counter()
         rows: int | None = None
         try:
+            if statement.translation.isolation_level:
+                self._isolation.check_change()
             if statement.load:
                 rows = await self._copy(statement.load)
                 end = Message(b"C", wire.text("COPY"))
             else:
                 end = await self._ask(execute, show, show_end=False)
-                for hidden in statement.translation.then:
-                    await self._run_hidden(hidden)
+                await self._run_hidden(*statement.translation.then)
                 if statement.translation.tag:
                     end = Message(b"C", wire.text(statement.translation.tag))
-                words = wire.texts(end.body)[0].split() if end.kind == b"C" else []
-                rows = int(words[-1]) if words and words[-1].isdigit() else None
+                words = wire.texts(end.body)[0].split() if end.kind == b"C" else [""]
+                rows = int(words[-1]) if words[-1].isdigit() else None
+                self._follow(words[0], statement.translation)
             if fault == "after":
-                await self._ask(wire.SYNC, _SHOW_NOTHING)  # commits a statement outside of a transaction
+                await self._sync(_SHOW_NOTHING)  # commits a statement outside of a transaction
                 self._cut_off(fault)
             await self._client.hold(end)
         finally:
@@ -272,6 +329,13 @@ class Session:
                 await self._journal.ran(
                     self._name, statement.text, started, time.perf_counter() - clock, rows
                 )
+
+    def _follow(self, tag: str, translation: dialect.Translation) -> None:
+        """Note what a statement that has run makes of the transaction."""
+        if tag in ("COMMIT", "ROLLBACK") or "COMMIT" in translation.then:
+            self._end(committed=tag != "ROLLBACK")
+        if translation.isolation_level:
+            self._isolation.level = translation.isolation_level
 
     def _cut_off(self, moment: Moment) -> NoReturn:
         """Drop the client where it stands; PostgreSQL then rolls back what is not committed."""
@@ -305,39 +369,49 @@ class Session:
         """Tell the client of an error that PostgreSQL reported."""
         fields = wire.fields(answer.body)
         limit = _BYTE_LIMIT.fullmatch(fields.get("n", ""))
+        if fields["C"] == "40001" and self._transaction:
+            problem = self._isolation.update_conflict(self._transaction)
+            await self._report(problem)
+            raise _Failed(problem.message)
         if limit:
             fields = {"S": "ERROR", "V": "ERROR", "C": "22001", "M": f"value too long for type {limit[1]}"}
         if fields["C"] == _NOT_ALLOWED:  # in Redshift's words
             fields["M"] = re.sub("(for|of) (table|view) ", r"\1 relation ", fields["M"])
+        if fields["C"] == "42P01" and (load := copy.parse_copy(self._running)):
+            fields["M"] = f"Cannot COPY into nonexistent table {load.table}"
         # Not PostgreSQL's message, which may quote a value
         self._log_failure(fields["C"], "")
         await self._client.send(wire.with_fields(b"E", fields))
         raise _Failed(fields["M"])
 
-    async def _run_hidden(self, sql: str) -> list[list[str | None]]:
+    async def _run_hidden(self, *statements: str) -> list[list[str | None]]:
         """
-        Run a statement that the client does not see, in its transaction, and return the rows.
+        Run statements that the client does not see, in its transaction, and return the last one's rows.
 
         A ``COPY … FROM STDIN`` is started.
         """
-        await self._upstream.send(
-            *(Message(b"C", kind + wire.text(_OWN)) for kind in (b"P", b"S")),
-            *(wire.parse(_OWN, sql), wire.bind(_OWN, _OWN), wire.execute(_OWN), wire.FLUSH),
-        )
-        rows = []
-        while (answer := await self._upstream.read()).kind not in b"CIG":
-            if answer.kind == b"E":
-                await self._fail(answer)
-            if answer.kind == b"D":
-                rows.append(wire.row(answer.body))
+        for sql in statements:
+            for message in (
+                *(Message(b"C", kind + wire.text(_OWN)) for kind in (b"P", b"S")),
+                *(wire.parse(_OWN, sql), wire.bind(_OWN, _OWN), wire.execute(_OWN)),
+            ):
+                await self._upstream.hold(message)
+        if statements:
+            await self._upstream.send(wire.FLUSH)
+        rows: list[list[str | None]] = []
+        for _ in statements:
+            rows = []
+            while (answer := await self._upstream.read()).kind not in b"CIG":
+                if answer.kind == b"E":
+                    await self._fail(answer)
+                if answer.kind == b"D":
+                    rows.append(wire.row(answer.body))
         return rows
 
     async def _copy(self, statement: copy.CopyStatement) -> int:
         """Run a COPY from S3 as one from the client, and return how many rows it loaded."""
         started, table = now(), dialect.relation(statement.table)
         rows = await self._run_hidden(_TABLE_COLUMNS.format(table=table.replace("'", "''")))
-        if not rows:
-            raise SqlError(f"Cannot COPY into nonexistent table {statement.table}", "42P01")
         columns = [_column(*row[:6]) for row in rows]
         table_id, session_id = (int(value or 0) for value in rows[0][6:8])
         user = rows[0][8] or ""
