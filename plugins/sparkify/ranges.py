@@ -101,7 +101,7 @@ class Index:
         :param batch: a table that has rows, and the column
         """
         column, thousand = identifier(self.column), 1000
-        steps = f"SELECT {column} - MOD({column}, {thousand}) AS step FROM {batch}"
+        steps = f"SELECT {column} / {thousand} * {thousand} AS step FROM {batch}"
         return ranges_of_steps(steps, thousand)
 
     def times(self, within: str, batch: str, near: Ranges) -> Transaction[Ranges]:
