@@ -250,6 +250,33 @@ def test_without_a_statement_its_step_fails(
         assert dag.current_task == step
 
 
+@pytest.mark.parametrize("runs", ["cluster"], indirect=True)
+@pytest.mark.parametrize(
+    ("owner", "sid", "step", "advice"),
+    [
+        ("airflow", "ListInput", "list_log_data", "s3:ListBucket on {input} with the prefix log_data/ to"),
+        ("airflow", "ReadInput", "list_log_data", r"s3:GetObject on {input}/log_data/\* to"),
+        ("airflow", "WriteManifests", "write_file", r"s3:PutObject on {work}/runs/\* to"),
+        ("airflow", "ReadManifests", "write_file", r"s3:GetObject on {work}/runs/\* to"),
+        ("airflow", "LogIn", "log_in", "redshift:GetClusterCredentials"),
+        ("copy", "ListInput", "copy_log_data", "s3:ListBucket on {input} with the prefix log_data/2018/11/"),
+        ("copy", "ReadInput", "copy_log_data", "s3:GetObject on {input}/log_data/2018/11/events.json to"),
+        ("copy", "ListManifests", "copy_file", "s3:ListBucket on {work} with the prefix runs/sparkify_"),
+        ("copy", "ReadManifests", "copy_file", "s3:GetObject on {work}/runs/sparkify_check_setup/run-1.json"),
+    ],
+)
+def test_the_setup_check_names_the_permission_that_is_missing(
+    runs: Runs, owner: str, sid: str, step: str, advice: str, cloud: Aws
+) -> None:
+    work = f"arn:aws:s3:::{runs.stack.outputs['ManifestBucketName']}"
+    grant = f"(?i)grant {advice.format(input=f'arn:aws:s3:::{INPUT_BUCKET}', work=work)}"
+    check = runs.again("sparkify_check_setup")
+    with worker_of(runs.stack, cloud, runs.warehouse), patch.object(cloud, "withdrawn", (owner, sid)):
+        with pytest.raises(Exception, match=grant):
+            check.run("run 1", from_task=step)
+        assert check.current_task == step
+
+
 @pytest.mark.parametrize(
     ("policy", "action", "resource", "context"),
     [
