@@ -16,7 +16,7 @@ REDSHIFT_CLUSTER = "sparkify"
 REDSHIFT_USER = "sparkify"
 REDSHIFT_PASSWORD = "sparkify"
 REDSHIFT_DATABASE = "sparkify"
-# The IAM role that is attached to it, the only one that a COPY may name.
+# The IAM role that COPY reads S3 with.
 REDSHIFT_ROLE = f"arn:aws:iam::{ACCOUNT}:role/sparkify-redshift-copy"
 
 

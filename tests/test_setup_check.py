@@ -417,8 +417,8 @@ def test_a_schema_where_nothing_may_be_created_is_named(warehouse, analyst):
     ("changes", "problem"),
     [
         (
-            {"iam_role": "arn:aws:iam::123456789012:role/other"},
-            "Attach arn:aws:iam::123456789012:role/other to the cluster, .* trust policy",
+            {"iam_role": "arn:aws:iam::210987654321:role/other"},
+            "Attach arn:aws:iam::210987654321:role/other to the cluster, .* trust policy",
         ),
         ({"iam_role": ""}, "is not the ARN of an IAM role"),
         ({"url": "s3://no-such-bucket/a.json"}, "no such bucket: correct the Airflow variable"),

@@ -19,7 +19,7 @@ from local.redshift.faults import Faults, Moment
 from local.redshift.isolation import NOTHING, Footprint, Isolation, Transaction
 from local.redshift.journal import Journal, now, without_secrets
 from local.redshift.wire import Connection, Message
-from local.settings import ACCOUNT, REDSHIFT_CLUSTER, REDSHIFT_ROLE, REGION
+from local.settings import ACCOUNT, REDSHIFT_CLUSTER, REGION
 
 _log = logging.getLogger(__name__)
 
@@ -469,7 +469,7 @@ class Session:
 
 def _check_role(roles: str | None, user: str) -> None:
     """
-    Refuse a role that is not attached to the cluster; of a chain, the first must be.
+    Refuse a role that is not attached to the cluster, which those of its account are; of a chain, the first.
 
     https://docs.aws.amazon.com/redshift/latest/mgmt/authorizing-redshift-service.html
 
@@ -477,13 +477,13 @@ def _check_role(roles: str | None, user: str) -> None:
     :param user: who runs it
     """
     role = (roles or "default").partition(",")[0]
-    if role in ("default", REDSHIFT_ROLE):
+    if role == "default" or role.startswith(f"arn:aws:iam::{ACCOUNT}:role/"):
         return
     arn = f"arn:aws:redshift:{REGION}:{ACCOUNT}:dbuser:{REDSHIFT_CLUSTER}/{user}"
     raise service_error(
         f"User {arn} is not authorized to assume IAM Role {role}",
         f"IAM Role={role}",
-        f"only {REDSHIFT_ROLE} is attached to the local Redshift",
+        f"only roles of the account {ACCOUNT} are attached to the local Redshift",
     )
 
 

@@ -392,7 +392,7 @@ def test_copy_takes_any_name_of_a_table(pets: psycopg.Connection, two_pets: str,
 
 
 def test_copy_with_a_role_that_is_not_attached_is_refused(pets: psycopg.Connection, two_pets: str) -> None:
-    other = "arn:aws:iam::123456789012:role/other"
+    other = "arn:aws:iam::210987654321:role/other"
     message = (
         "User arn:aws:redshift:us-west-2:123456789012:dbuser:sparkify/sparkify"
         f" is not authorized to assume IAM Role {other}"
