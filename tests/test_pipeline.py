@@ -11,7 +11,12 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from airflow.models.dagrun import DagRun
+from airflow.utils.session import create_session
+from airflow.utils.sqlalchemy import prohibit_commit
+from sqlalchemy import select
 
+from sparkify import run_notes
 from sparkify.tables import STAR
 from tests.conftest import REPOSITORY, rows
 from tests.expected_star import REAL_DATA, expected_star, read_events, read_songs
@@ -59,6 +64,14 @@ def test_the_runs_note_tells_what_it_loaded(first_run, airflow_home):
     with closing(sqlite3.connect(airflow_home / "airflow.db")) as database:
         notes = [note for (note,) in database.execute("SELECT content FROM dag_run_note")]
     assert any(note.startswith("Loaded staging_events: 30 files, ") for note in notes), notes
+
+
+def test_the_note_is_written_within_the_schedulers_transaction(first_run):
+    with create_session() as session, prohibit_commit(session):
+        run = session.scalars(select(DagRun).limit(1)).one()
+        run.note = None
+        run_notes.on_dag_run_success(run)
+        assert run.note.startswith("Loaded staging_events: 30 files, ")
 
 
 def test_every_file_is_recorded_once_all_is_loaded(first_run, created, stack):
