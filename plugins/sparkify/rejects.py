@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from airflow.providers.common.sql.hooks.sql import DbApiHook
 
 REJECTED_ROWS = "etl_rejected_rows"
+MOST_OF_A_NAME = 256
 
 
 @dataclass(frozen=True)
@@ -78,21 +79,25 @@ def read_copy_account(
     return run_in_transaction(hook, ask())
 
 
-def with_raw_lines(s3: "S3Hook", errors: Iterable[Sequence[Any]]) -> list[RejectedRow]:
+def with_raw_lines(
+    s3: "S3Hook", errors: Iterable[Sequence[Any]], urls: Iterable[str]
+) -> Iterator[RejectedRow]:
     """
     Return rejected rows with their lines as S3 has them, which SYS_LOAD_ERROR_DETAIL does not hold.
 
-    https://docs.aws.amazon.com/redshift/latest/dg/SYS_LOAD_ERROR_DETAIL.html
+    It cuts off a file's name (https://docs.aws.amazon.com/redshift/latest/dg/SYS_LOAD_ERROR_DETAIL.html).
+    Where files differ in what is cut off alone, their lines stay unknown.
 
     :param s3: the hook of the AWS connection
     :param errors: file, line, column and reason of each, by file
+    :param urls: the files that the COPY was to load
     """
-    return list(_with_raw_lines(s3, errors))
-
-
-def _with_raw_lines(s3: "S3Hook", rows: Iterable[Sequence[Any]]) -> Iterator[RejectedRow]:
-    for url, of_one_file in groupby(rows, key=lambda row: row[0]):
-        lines = _lines(s3, url)
+    whole: dict[str, list[str]] = {}
+    for url in urls:
+        whole.setdefault(cut(url, MOST_OF_A_NAME), []).append(url)
+    for name, of_one_file in groupby(errors, key=lambda row: row[0]):
+        named = whole.get(name, [])
+        url, lines = (named[0], _lines(s3, named[0])) if len(named) == 1 else (name, [])
         for _, line_number, column_name, reason in of_one_file:
             raw_line = lines[line_number - 1] if 0 < line_number <= len(lines) else ""
             raw_value = _fields(raw_line).get(column_name)
@@ -164,15 +169,26 @@ def keep_rejected_rows(dataset: str, run_id: str, rows: Sequence[RejectedRow]) -
         [
             (
                 *(dataset, row.url and split_url(row.url)[1], row.line_number, row.column_name, row.reason),
-                *(_cut(row.raw_value, 1024), _cut(row.raw_line, 65535), run_id, rejected_at),
+                *(_text(row.raw_value, 1024), _text(row.raw_line, 65535), run_id, rejected_at),
             )
             for row in rows
         ],
     )
 
 
-def _cut(text: str | None, most_bytes: int) -> str | None:
-    return None if text is None else text.encode()[:most_bytes].decode("utf-8", "ignore")
+def _text(text: str | None, most_bytes: int) -> str | None:
+    """Return a text as a column can hold it, which no text with NUL can be."""
+    return None if text is None else cut(text.replace("\0", ""), most_bytes)
+
+
+def cut(text: str, most_bytes: int) -> str:
+    """
+    Return the beginning of a text.
+
+    :param text: the text
+    :param most_bytes: how many bytes it may have in UTF-8
+    """
+    return text.encode()[:most_bytes].decode("utf-8", "ignore")
 
 
 def describe(rows: Sequence[RejectedRow], most: int = 10) -> str:

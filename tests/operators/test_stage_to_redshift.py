@@ -123,8 +123,28 @@ def test_rejected_rows_are_kept_with_file_line_reason_and_value(warehouse, s3, b
     assert "length" in row[6]
 
 
+@pytest.mark.parametrize(
+    "line", ['{"song_id": "SO2", "title": "a\\u0000b", oops', '{"song_id": "SO2", \x00oops']
+)
+def test_a_rejected_line_that_no_column_could_hold_is_kept_all_the_same(warehouse, s3, bucket, line):
+    s3.load_string(f"{json.dumps(SONG)}\n{line}\n", "songs/a.json", bucket)
+    assert stage_songs(max_rejected_rows=10).execute(context())["rejected"] == 1
+    (kept,) = rows(warehouse, "SELECT raw_line FROM etl_rejected_rows")
+    assert kept == (line.replace("\x00", ""),)
+
+
+def test_a_rejected_row_of_a_file_whose_name_redshift_cuts_off_is_kept_with_its_line(warehouse, s3, bucket):
+    names = [f"{begin}{'x' * 250}{end}.json" for begin, end in ("a1", "b1", "b2")]
+    for name in names:
+        put(s3, name, SONG | {"year": "MMXV"})
+    assert stage_songs(max_rejected_rows=10).execute(context())["rejected"] == 3
+    kept = rows(warehouse, "SELECT s3_key, raw_value FROM etl_rejected_rows ORDER BY s3_key")
+    of_two = f"s3://staging-tests/songs/{names[1]}"[:256].removeprefix("s3://staging-tests/")
+    assert kept == [(f"songs/{names[0]}", "MMXV"), (of_two, None), (of_two, None)]
+
+
 def test_a_row_that_got_lost_between_copy_and_its_account_fails_the_task(warehouse, s3, bucket, monkeypatch):
-    monkeypatch.setattr("sparkify.operators.stage_to_redshift.with_raw_lines", lambda s3, errors: [])
+    monkeypatch.setattr("sparkify.operators.stage_to_redshift.with_raw_lines", lambda s3, errors, urls: [])
     put(s3, "a.json", SONG, SONG | {"year": "MMXV"})
     with pytest.raises(
         AirflowException, match="COPY loaded 1 rows and rejected 1, but 1 rows are staged and 0"

@@ -183,7 +183,7 @@ class StageToRedshiftOperator(BaseSQLOperator):
         def account(pauses: Sequence[float]) -> tuple[list[RejectedRow], list[Any]]:
             session_id, since = copy_of
             history, errors = read_copy_account(hook, session_id, since, pauses)
-            rejected = with_raw_lines(s3, errors)
+            rejected = list(with_raw_lines(s3, errors, [item.url for item in files]))
             run_in_transaction(hook, keep(rejected))
             return rejected, history
 
