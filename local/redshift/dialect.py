@@ -318,7 +318,7 @@ def _parse(sql: str) -> exp.Expr:
 
 
 def _reads_catalog_alone(sql: str) -> bool:
-    """Return whether a statement is a query of PostgreSQL's catalog, named as the schema of all it reads."""
+    """Return whether a statement is a query of PostgreSQL's catalog, named as the schema of all it uses."""
     if "pg_catalog." not in sql:
         return False
     try:
@@ -326,7 +326,9 @@ def _reads_catalog_alone(sql: str) -> bool:
     except ParseError:
         return False
     relations = list(tree.find_all(exp.Table)) if tree else []
-    catalog = all(relation.db.lower() == "pg_catalog" for relation in relations)
+    schemas = [relation.db for relation in relations]
+    schemas += [call.this.name for call in tree.find_all(exp.Dot)] if tree else []
+    catalog = all(schema.lower() == "pg_catalog" for schema in schemas)
     return isinstance(tree, exp.Query) and bool(relations) and catalog
 
 
@@ -612,8 +614,12 @@ def _analyze(sql: str, tokens: list[Token]) -> Translation:
 
 
 def _lock(sql: str, tokens: list[Token]) -> Translation:
-    tables = ", ".join(relation(name) for name in _after(sql, tokens, "TABLE").split(","))
-    return Translation(f"LOCK TABLE {tables} IN ACCESS EXCLUSIVE MODE")
+    tables = [relation(name) for name in _after(sql, tokens, "TABLE").split(",")]
+    names = ", ".join(exp.Literal.string(table).sql(Postgres) for table in tables)
+    return Translation(
+        f"LOCK TABLE {', '.join(tables)} IN ACCESS EXCLUSIVE MODE",
+        then=(f"SELECT rs_catalog.require_change(ARRAY[{names}])",),  # after it, since it takes the snapshot
+    )
 
 
 def _truncate(sql: str, tokens: list[Token]) -> Translation:

@@ -108,7 +108,6 @@ def test_users_change_their_own_password_until_it_is_disabled(
         "ALTER USER bob PASSWORD 'Another2'",
         "ALTER USER ann PASSWORD DISABLE",
         "ALTER USER ann PASSWORD 'Another2' VALID UNTIL 'infinity'",
-        "SELECT rs_catalog.set_password('bob', 'md5…') FROM pg_catalog.pg_class",
     ):
         with pytest.raises(psycopg.errors.InsufficientPrivilege, match="must be superuser to alter users"):
             ann.execute(statement.encode())
@@ -247,6 +246,21 @@ def test_system_views_show_ordinary_users_their_own_loads(
 def test_what_the_server_keeps_is_read_through_views_alone(connect: Connect, table: str) -> None:
     with pytest.raises(psycopg.errors.InsufficientPrivilege):
         connect().execute(f"SELECT * FROM rs_catalog.{table}".encode())
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        "rs_catalog.set_password('sparkify', 'md5')",
+        "RS_CATALOG.later(NULL)",
+        "\"rs_catalog\".dblink('journal', 'SELECT 1')",
+        "rs_catalog.change_assumerole('GRANT', ARRAY['ALL'], ARRAY['COPY'], ARRAY['bob'])",
+    ],
+)
+def test_no_client_calls_the_servers_own_functions(connect: Connect, call: str) -> None:
+    for query in (f"SELECT {call}", f"SELECT {call} FROM pg_catalog.pg_class"):
+        with pytest.raises(psycopg.errors.FeatureNotSupported):
+            connect().execute(query.encode())
 
 
 def test_the_superuser_does_not_reach_the_machine(connect: Connect) -> None:
