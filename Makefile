@@ -21,7 +21,7 @@ $(VENV)/ready: $(REQUIREMENTS)
 		|| { echo "Python 3.11 to 3.$(NEWEST_PYTHON) is needed: make PYTHON=/path/to/python3.12 …"; exit 1; }
 	@echo "Setting up $(VENV): about a minute, once"
 	$(PYTHON) -m venv --clear $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r $(REQUIREMENTS)
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r $(REQUIREMENTS)
 	@touch $@
 
 demo: $(VENV)/ready ## the main job on sample data, or DATA=dir (with log_data/ and song_data/), from an empty warehouse
