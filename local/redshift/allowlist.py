@@ -85,7 +85,7 @@ _HINTS = {
 _EXPRESSIONS = words_of(
     """
     Add Alias AlterRename And Anonymous AtTimeZone BackupProperty Between Boolean ByteString Case Cast
-    Column ColumnConstraint Constraint CurrentDate CurrentSchema CurrentTimestamp CurrentUser DPipe
+    ColumnConstraint Constraint CurrentDate CurrentSchema CurrentTimestamp CurrentUser DPipe
     DataTypeParam DecodeCase DefaultColumnConstraint DistKeyProperty DistStyleProperty Div Dot EQ
     EncodeColumnConstraint Escape Exists Extract ForeignKey From GT GTE Having ILike Identifier If In
     IndexParameters Interval Is LT LTE Like LikeProperty Limit Literal Mod Mul NEQ Neg Not
@@ -106,6 +106,7 @@ _PARTS = {
     exp.With: "expressions recursive",
     exp.CTE: "this alias",
     exp.Values: "expressions alias",
+    exp.Column: "this table",
     exp.Table: "this db alias joins",
     exp.Join: "this on side kind using method",
     exp.Group: "expressions",
@@ -269,7 +270,14 @@ _NODE_NAMES: dict[type[exp.Expr], str] = {
 }
 _PART_NAMES: dict[tuple[type[exp.Expr], str], str] = {
     (exp.DataType, "nested"): "type ARRAY",
+    (exp.Column, "join_mark"): "the (+) operator",
     (exp.Distinct, "on"): "DISTINCT ON",
+    (exp.Group, "all"): "GROUP BY ALL",
+    (exp.Select, "connect"): "CONNECT BY",
+    (exp.Star, "except_"): "EXCLUDE",
+    (exp.Subquery, "pivots"): "PIVOT",
+    (exp.Table, "pivots"): "PIVOT",
+    (exp.Table, "sample"): "TABLESAMPLE",
     (exp.CTE, "materialized"): "MATERIALIZED CTE",
     (exp.Insert, "conflict"): "ON CONFLICT",
     (exp.Select, "into"): "SELECT INTO",

@@ -10,7 +10,7 @@ from sqlglot import exp
 from sqlglot.expressions import DType
 
 from local.redshift.allowlist import words_of
-from local.redshift.columns import decimal
+from local.redshift.columns import decimal, selects
 from local.redshift.errors import SqlError, unsupported
 from local.redshift.expression_types import DATES_AND_TIMES, NUMBERS, TEXTS, Types
 
@@ -75,10 +75,26 @@ def cast_arguments(tree: exp.Expr, types: Types) -> None:
         found = types.of(value).this
         _check_text(kind, found)
         if found not in _FIT.get(kind, ()):
-            to = decimal(38, 18) if kind is DType.DECIMAL else exp.DataType(this=kind, nested=False)
-            cast = exp.Cast(this=exp.Null(), to=to)
-            value.replace(cast)
-            cast.set("this", exp.Paren(this=value) if isinstance(value, exp.Binary) else value)
+            _cast(value, kind)
+    if isinstance(tree, exp.Create) and isinstance(tree.expression, exp.Query):
+        _cast_items(tree.expression, types)
+
+
+def _cast_items(query: exp.Query, types: Types) -> None:
+    """Make the texts of a new table VARCHARs, where PostgreSQL would make them of a type of its own."""
+    rows = [[item.unalias() for item in select.expressions] for select in selects(query)]
+    for column in zip(*rows, strict=False):
+        if types.combined(column).this in (DType.VARCHAR, DType.NULL):
+            for value in column:
+                if not isinstance(value, exp.Column | exp.Null):
+                    _cast(value, DType.VARCHAR)
+
+
+def _cast(value: exp.Expr, kind: DType) -> None:
+    to = decimal(38, 18) if kind is DType.DECIMAL else exp.DataType(this=kind, nested=False)
+    cast = exp.Cast(this=exp.Null(), to=to)
+    value.replace(cast)
+    cast.set("this", exp.Paren(this=value) if isinstance(value, exp.Binary) else value)
 
 
 def _check_text(kind: DType, found: DType) -> None:

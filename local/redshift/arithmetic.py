@@ -8,7 +8,7 @@ from sqlglot import exp
 from sqlglot.expressions import DataType, DType
 
 from local.redshift.allowlist import words_of
-from local.redshift.columns import Columns
+from local.redshift.columns import Columns, expand_stars, selects
 from local.redshift.errors import unsupported
 from local.redshift.expression_types import DATES_AND_TIMES, TEXTS, Types, digits
 
@@ -58,7 +58,7 @@ def _type(node: exp.Expr, kind: DataType, types: Types, columns: Columns) -> Non
         _interpolate(node, kind)
     elif decimal and name == "AVG":
         _average(node, kind, arguments)
-    elif decimal or name in _CAST:
+    elif decimal or (name in _CAST and kind.this not in (DType.NULL, DType.UNKNOWN)):
         if name == "MEDIAN" or (name == "SUM" and types.of(arguments[0]).this is DType.FLOAT):
             _cast(arguments[0], kind)
         _cast(node, kind)
@@ -116,24 +116,12 @@ def _interpolate(node: exp.WithinGroup, kind: DataType) -> None:
 def _align(query: exp.SetOperation, columns: Columns, types: Types) -> None:
     """Give the queries of a UNION, EXCEPT or INTERSECT one type of DECIMAL for each column."""
     kinds = [types.combined(source) for _, source in columns.selected(query) or []]
-    queries: list[exp.Expr] = [query]
-    while queries:
-        each = queries.pop().unnest()
-        if isinstance(each, exp.SetOperation):
-            queries += [each.this, each.expression]
-        elif isinstance(each, exp.Select):
-            _expand_stars(each, columns)
-            for item, kind in zip(each.selects, kinds, strict=False):
-                if kind.this is DType.DECIMAL and types.of(item) != kind:
-                    value = item.unalias()
-                    if isinstance(item, exp.Column):
-                        value = item.copy()
-                        item.replace(exp.alias_(value, item.name, quoted=True, copy=False))
-                    _cast(value, kind)
-
-
-def _expand_stars(select: exp.Select, columns: Columns) -> None:
-    for item in [item for item in select.expressions if item.is_star]:
-        named = columns.all(select, item)
-        if named:
-            item.replace([exp.column(column, table=name, quoted=True) for name, column, _ in named])
+    for select in selects(query):
+        expand_stars(select, columns)
+        for item, kind in zip(select.expressions, kinds, strict=False):
+            if kind.this is DType.DECIMAL and types.of(item) != kind:
+                value = item.unalias()
+                if isinstance(item, exp.Column):
+                    value = item.copy()
+                    item.replace(exp.alias_(value, item.name, quoted=True, copy=False))
+                _cast(value, kind)

@@ -18,6 +18,11 @@ Source = tuple[exp.Expr, ...]
 
 _BLOCKS = (exp.Select, exp.Update, exp.Delete, exp.Merge)
 
+# PostgreSQL's numbers of the types that clients give to parameters
+_PARAMETER_TYPES = {
+    **{16: "bool", 20: "int8", 21: "int2", 23: "int4", 700: "float4", 701: "float8", 1700: "numeric"},
+    **{1042: "bpchar", 1043: "varchar", 1082: "date", 1083: "time", 1114: "timestamp", 1184: "timestamptz"},
+}
 # PostgreSQL's names of types that expressions can have here
 _TYPES = {
     "int2": DType.SMALLINT,
@@ -61,6 +66,16 @@ def catalog_type(name: str, modifier: int) -> DataType:
     if name == "numeric" and modifier > 0:
         return decimal((modifier - 4) >> 16, (modifier - 4) & 65535)
     return exp.DataType(this=_TYPES.get(name, DType.UNKNOWN), nested=False)
+
+
+def parameter_type(number: int) -> DataType | None:
+    """
+    Return the type that a client gives to a parameter, None if it leaves that open.
+
+    :param number: the type's oid
+    """
+    name = _PARAMETER_TYPES.get(number)
+    return catalog_type(name, -1) if name else None
 
 
 def table_name(table: exp.Table) -> str:
@@ -282,6 +297,33 @@ def _aliases_for(column: exp.Column, block: exp.Expr) -> set[str]:
         assert around.parent
         around = around.parent
     return {item.alias for item in block.expressions} if around.arg_key in ("group", "order") else set()
+
+
+def selects(query: exp.Expr) -> Iterator[exp.Select]:
+    """
+    Yield the SELECTs that make the rows of a query.
+
+    :param query: a SELECT, or several with UNION, EXCEPT or INTERSECT
+    """
+    query = query.unnest()
+    if isinstance(query, exp.SetOperation):
+        yield from selects(query.this)
+        yield from selects(query.expression)
+    elif isinstance(query, exp.Select):
+        yield query
+
+
+def expand_stars(select: exp.Select, columns: Columns) -> None:
+    """
+    Replace the stars of a SELECT list by the columns that they stand for, where these are known.
+
+    :param select: the query, changed in place
+    :param columns: what the statement's names mean
+    """
+    for item in [item for item in select.expressions if item.is_star]:
+        named = columns.all(select, item)
+        if named:
+            item.replace([exp.column(column, table=name, quoted=True) for name, column, _ in named])
 
 
 # https://docs.aws.amazon.com/redshift/latest/dg/r_DATEADD_function.html and the pages of the other functions

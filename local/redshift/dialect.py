@@ -183,15 +183,18 @@ def footprint(sql: str) -> isolation.Footprint:
     return (_footprint.__wrapped__ if _has_password(sql) else _footprint)(sql)
 
 
-def translate(sql: str, catalog: tuple[CatalogColumn, ...] = ()) -> Translation:
+def translate(
+    sql: str, catalog: tuple[CatalogColumn, ...] = (), parameters: tuple[int, ...] = ()
+) -> Translation:
     """
     Return what PostgreSQL is to run for one Redshift statement other than COPY.
 
     :param sql: one statement, without its semicolon
     :param catalog: the columns of those tables that ``footprint`` reads and that are there
+    :param parameters: oids of the types of the statement's parameters
     :raises SqlError: 42601 when it cannot be read, 0A000 when the local Redshift does not know part of it
     """
-    return (_translate.__wrapped__ if _has_password(sql) else _translate)(sql, catalog)
+    return (_translate.__wrapped__ if _has_password(sql) else _translate)(sql, catalog, parameters)
 
 
 def _has_password(sql: str) -> bool:
@@ -218,7 +221,7 @@ def _footprint(sql: str) -> isolation.Footprint:
 
 
 @lru_cache(maxsize=4096)
-def _translate(sql: str, catalog: tuple[CatalogColumn, ...]) -> Translation:
+def _translate(sql: str, catalog: tuple[CatalogColumn, ...], parameters: tuple[int, ...]) -> Translation:
     tokens = _tokenize(sql)
     if not tokens:
         return Translation("")
@@ -230,7 +233,7 @@ def _translate(sql: str, catalog: tuple[CatalogColumn, ...]) -> Translation:
     if command:
         return command(sql, tokens)
     if verb == "EXPLAIN":
-        return Translation(f"EXPLAIN {translate(_after(sql, tokens, 'VERBOSE'), catalog).sql}")
+        return Translation(f"EXPLAIN {translate(_after(sql, tokens, 'VERBOSE'), catalog, parameters).sql}")
     if verb not in _STATEMENTS:
         raise refusal(verb)
     if level := _isolation_level(tokens):
@@ -241,7 +244,7 @@ def _translate(sql: str, catalog: tuple[CatalogColumn, ...]) -> Translation:
     tree = _parse(sql)
     if isinstance(tree, exp.Create) and isinstance(tree.expression, exp.Query) and not _has_as(tokens):
         raise SqlError("syntax error: AS must stand before the query that a table is made of", "42601")
-    return _translate_tree(tree, catalog)
+    return _translate_tree(tree, catalog, parameters)
 
 
 def split(sql: str) -> list[str]:
@@ -365,7 +368,9 @@ def _generate(tree: exp.Expr) -> str:
         raise unsupported(str(error)) from error
 
 
-def _translate_tree(tree: exp.Expr, catalog: tuple[CatalogColumn, ...]) -> Translation:
+def _translate_tree(
+    tree: exp.Expr, catalog: tuple[CatalogColumn, ...], parameters: tuple[int, ...]
+) -> Translation:
     journal = any(
         t.name.lower() in ("local_statements", "local_connections") for t in tree.find_all(exp.Table)
     )
@@ -382,7 +387,10 @@ def _translate_tree(tree: exp.Expr, catalog: tuple[CatalogColumn, ...]) -> Trans
     columns.inline_aliases(tree, columns.Columns(known))
     names = columns.Columns(known)
     correlation.check(tree, names)
-    types = Types(names)
+    types = Types(names, [columns.parameter_type(number) for number in parameters])
+    for select in tree.find_all(exp.Select):
+        if select.args.get("qualify"):  # adds to the list what it filters by
+            columns.expand_stars(select, names)
     if names.know(tree):
         type_numbers(tree, types, names)
     cast_arguments(tree, types)
@@ -533,8 +541,6 @@ def _without_qualify(select: exp.Select) -> exp.Expr:
     before = [select.args["from_"].this, *(join.this for join in select.args.get("joins") or [])][-1]
     if not before.alias and not any(select.args.get(part) for part in ("where", "group", "having")):
         raise SqlError("syntax error: QUALIFY right after FROM needs an alias of the relation", "42601")
-    if select.is_star:
-        raise unsupported("QUALIFY with SELECT *", "list the columns")
     # QUALIFY filters before DISTINCT and LIMIT, so these go to the query around
     parts = ("distinct", "order", "limit", "offset") if select.args.get("distinct") else ("limit", "offset")
     later = {part: select.args.pop(part, None) for part in parts}

@@ -71,10 +71,11 @@ class Types:
     The types of a statement's expressions.
 
     :param columns: what its names mean
+    :param parameters: the types of ``$1`` and so on, None where the client leaves them open
     """
 
-    def __init__(self, columns: Columns) -> None:
-        self._columns = columns
+    def __init__(self, columns: Columns, parameters: Sequence[DataType | None] = ()) -> None:
+        self._columns, self._parameters = columns, parameters
         self._known: dict[int, tuple[exp.Expr, DataType]] = {}
 
     def of(self, node: exp.Expr | None) -> DataType:
@@ -103,8 +104,12 @@ class Types:
         match node:
             case exp.DataType():
                 return node
-            case exp.Literal() | exp.Null() | exp.Parameter():
+            case exp.Literal() | exp.Null():
                 return _literal(node)
+            case exp.Parameter():
+                number = int(node.name)
+                known = self._parameters[number - 1] if number <= len(self._parameters) else None
+                return known or _UNTYPED
             case exp.Column():
                 return self.combined(self._columns.sources(node) or (exp.DataType(this=DType.UNKNOWN),))
             case exp.Paren() | exp.Neg() | exp.Alias() | exp.Window():
@@ -112,7 +117,11 @@ class Types:
             case exp.Cast():
                 return tables.sized_type(node.to, in_column=False)
             case exp.Add() | exp.Sub() | exp.Mul() | exp.Div() | exp.Mod():
-                return _computed(node, self.of(node.this), self.of(node.expression))
+                left, right = (
+                    self.of(other if isinstance(each.unnest(), exp.Null) else each)
+                    for each, other in ((node.this, node.expression), (node.expression, node.this))
+                )
+                return _computed(node, left, right)
             case exp.Case():
                 return self.combined(
                     [*(each.args["true"] for each in node.args["ifs"]), node.args.get("default")]

@@ -241,7 +241,7 @@ class Session:
                 texts = dialect.split(self._running)
                 if len(texts) > 1:
                     raise SqlError("cannot insert multiple commands into a prepared statement", "42601")
-                statement = await self._read_statement(texts[0] if texts else "")
+                statement = await self._read_statement(texts[0] if texts else "", wire.type_numbers(types))
                 message = Message(b"P", name + b"\0" + wire.text(statement.translation.sql) + types)
                 await self._ask(message, _SHOW_ALL)
                 self._statements[name] = statement
@@ -263,7 +263,7 @@ class Session:
             case _:
                 raise unsupported(f"protocol message {message.kind!r}")
 
-    async def _read_statement(self, sql: str) -> _Statement:
+    async def _read_statement(self, sql: str, parameters: tuple[int, ...] = ()) -> _Statement:
         load = copy.parse_copy(sql)
         if load:
             # PostgreSQL keeps an empty statement in place of a COPY, for the client to bind and describe
@@ -273,9 +273,8 @@ class Session:
         else:
             footprint = dialect.footprint(sql)
             await self._lock(footprint)
-            statement = _Statement(
-                sql, dialect.translate(sql, await self._columns(footprint.reads)), footprint
-            )
+            catalog = await self._columns(footprint.reads)
+            statement = _Statement(sql, dialect.translate(sql, catalog, parameters), footprint)
         self._locked.add(statement)
         return statement
 

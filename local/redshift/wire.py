@@ -146,6 +146,19 @@ def split(body: bytes, count: int) -> list[bytes]:
     return parts
 
 
+def type_numbers(body: bytes) -> tuple[int, ...]:
+    """
+    Return the oids at the end of a Parse message.
+
+    :param body: what follows the statement
+    :raises SqlError: 08P01 when there are fewer than it says
+    """
+    count = int.from_bytes(body[:2])
+    if len(body) != 2 + 4 * count:
+        raise SqlError("invalid message format", "08P01")
+    return struct.unpack(f"!{count}I", body[2:])
+
+
 def decoded(text: bytes) -> str:
     """
     Return a statement's text.

@@ -32,6 +32,9 @@ What differs and shows in no statement's result:
   examples]({AWS}/r_FROM_clause-pivot-unpivot-examples.html).
 - Comparisons do not see blanks at the end of a text, except of a parameter's value, in NULLIF and in JOIN …
   USING. What grouping, DISTINCT and EXCEPT make of them on Redshift is not documented; here they see them.
+- LIKE tells É from é, which [Amazon says]({AWS}/r_patternmatching_condition_like.html) it does of letters of
+  one byte alone; ILIKE does of none.
+- A text that a query makes has no length: CREATE TABLE AS gives it a VARCHAR of any, Redshift of the least.
 - A number within an object or an array that COPY stores as text loses zeros at its end: 2.50 becomes 2.5.
 - There is one database, and no queues. The only superuser is `sparkify`; not even it may give a table to a
   user who may not create tables in that schema. Only owners may alter and drop a table, whatever is granted.

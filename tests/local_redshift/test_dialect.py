@@ -1,5 +1,7 @@
 """What is no matter of one statement and its result: those are in ``conformance/*.yaml``."""
 
+from decimal import Decimal
+
 import psycopg
 import pytest
 
@@ -52,3 +54,17 @@ def test_backslashes_escape_in_strings(warehouse: psycopg.Connection) -> None:
 def test_qualify_adds_no_column(warehouse: psycopg.Connection) -> None:
     cursor = warehouse.execute("SELECT n FROM (SELECT 1 AS n) t QUALIFY ROW_NUMBER() OVER (ORDER BY n) = 1")
     assert ([c.name for c in cursor.description or ()], cursor.fetchall()) == (["n"], [(1,)])
+
+
+@pytest.mark.parametrize(("value", "quotient"), [(2, 3), (2.0, 3.5)])
+def test_a_parameter_has_the_type_that_the_client_gives_it(
+    warehouse: psycopg.Connection, value: float, quotient: float
+) -> None:
+    assert warehouse.execute("SELECT 7 / %s", [value]).fetchone() == (quotient,)
+
+
+def test_a_decimal_parameter_has_no_digits_to_compute_a_quotient_by(warehouse: psycopg.Connection) -> None:
+    with pytest.raises(psycopg.errors.FeatureNotSupported, match="a quotient of a type that is not known"):
+        warehouse.execute("SELECT 7 / %s", [Decimal("2.5")])
+    row = warehouse.execute("SELECT 7 / %s::DECIMAL(2,1)", [Decimal("2.5")]).fetchone()
+    assert row == (Decimal("2.8000"),)
