@@ -55,20 +55,33 @@ def measure(warehouse: psycopg.Connection, plays: int) -> None:
     pipeline.run("first")
     warehouse.execute("CREATE TABLE month (LIKE fact_songplays)")
     warehouse.execute("INSERT INTO month SELECT * FROM fact_songplays")
-    small = hours(warehouse, s3, pipeline, "small")
-    multiply(warehouse, plays)
-    large = hours(warehouse, s3, pipeline, "large")
+    used = {number for (number,) in warehouse.execute("SELECT session_id FROM month").fetchall()}
+    unused = sorted(set(range(1, max(used))) - used)
+    small = hours(warehouse, s3, pipeline, "small", unused)
+    copies = multiply(warehouse, plays)
+    far_back = [number - copies // 2 * max(used) for number in unused]
+    large = hours(warehouse, s3, pipeline, "large", far_back)
     print(f"ratio {median(large) / median(small):.2f}")
 
 
-def hours(warehouse: psycopg.Connection, s3: S3Hook, pipeline: Pipeline, label: str) -> list[float]:
-    """Run the hours, print their cost and return it, in milliseconds."""
-    for table in ("fact_songplays", "dim_time"):
+def hours(
+    warehouse: psycopg.Connection, s3: S3Hook, pipeline: Pipeline, label: str, unused: list[int]
+) -> list[float]:
+    """
+    Run the hours, print their cost and return it, in milliseconds.
+
+    :param warehouse: a connection in autocommit
+    :param s3: the hook of the local S3
+    :param pipeline: runs the DAG
+    :param label: tells the hours from others
+    :param unused: numbers of sessions that were drawn long ago and have no plays yet
+    """
+    for table in ("fact_songplays", "dim_time", "etl_sessions"):
         warehouse.execute(f"VACUUM {table}".encode())
         warehouse.execute(f"ANALYZE {table}".encode())
     costs = []
     for hour in range(HOURS + 1):  # the first warms up
-        s3.load_string(new_events(label, hour), f"log_data/{label}-{hour}.json", "udacity-dend")
+        s3.load_string(new_events(label, hour, unused[hour]), f"log_data/{label}-{hour}.json", "udacity-dend")
         began = warehouse.execute("SELECT SYSDATE").fetchone()
         result = pipeline.run(f"{label}-{hour}")
         assert result["load_fact_songplays"]["inserted"] == EVENTS_PER_HOUR, result
@@ -88,8 +101,8 @@ def hours(warehouse: psycopg.Connection, s3: S3Hook, pipeline: Pipeline, label: 
     return costs[1:]
 
 
-def multiply(warehouse: psycopg.Connection, plays: int) -> None:
-    """Put copies of the month before it, the oldest first, as if they had been loaded in their time."""
+def multiply(warehouse: psycopg.Connection, plays: int) -> int:
+    """Put copies of the month before it, the oldest first, as if loaded in their time; return how many."""
     (month, newest) = warehouse.execute("SELECT COUNT(*), MAX(session_id) FROM month").fetchone() or (0, 0)
     warehouse.execute("DELETE FROM fact_songplays")
     warehouse.execute("DELETE FROM dim_time")
@@ -103,10 +116,16 @@ def multiply(warehouse: psycopg.Connection, plays: int) -> None:
         "INSERT INTO dim_time SELECT start_time, 0, 0, 0, 0, 0, 0"
         " FROM (SELECT DISTINCT start_time FROM fact_songplays ORDER BY start_time) AS times"
     )
+    warehouse.execute("DELETE FROM etl_sessions")
+    warehouse.execute(
+        "INSERT INTO etl_sessions SELECT DISTINCT session_id, DATE_TRUNC('hour', start_time)"
+        " FROM fact_songplays ORDER BY session_id"
+    )
+    return plays // month
 
 
-def new_events(label: str, hour: int) -> str:
-    """Return an hour's events: plays of one new session."""
+def new_events(label: str, hour: int, old_session: int) -> str:
+    """Return an hour's events: plays of a new session, and one of a listener who was away for long."""
     began = NOW + timedelta(hours=hour + (100 if label == "large" else 0))
     events = [
         {
@@ -122,6 +141,7 @@ def new_events(label: str, hour: int) -> str:
         }
         for item in range(EVENTS_PER_HOUR)
     ]
+    events[-1] |= {"sessionId": old_session}
     return "\n".join(map(json.dumps, events))
 
 
