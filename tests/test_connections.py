@@ -9,11 +9,13 @@ import boto3
 import pytest
 import trustme
 from airflow.providers.amazon.aws.hooks.redshift_sql import RedshiftSQLHook
+from botocore.client import BaseClient
 from botocore.exceptions import ClientError
 from redshift_connector import InterfaceError
 
 from local.settings import REDSHIFT_CLUSTER, REDSHIFT_DATABASE, REDSHIFT_PASSWORD, REDSHIFT_USER, REGION
 from sparkify import setup_check
+from sparkify.sql import fresh
 from tests.conftest import REPOSITORY, rows
 from tests.pipeline import Pipeline
 from tests.test_pipeline import airflow
@@ -108,6 +110,21 @@ def test_on_serverless_a_role_of_iam_is_a_user_of_its_own(stack, created, log_in
     monkeypatch.setenv("AWS_SESSION_TOKEN", session["SessionToken"])
     assert log_in(SERVERLESS) == [("IAMR:airflow", REDSHIFT_DATABASE)]
     created.run('DROP USER "IAMR:airflow"')
+
+
+def test_a_hook_that_logs_in_again_asks_for_the_same_user(stack, monkeypatch):
+    asked, call = set(), BaseClient._make_api_call
+
+    def called(client, operation, request):
+        asked.add(request["DbUser"])
+        return call(client, operation, request)
+
+    monkeypatch.setattr(BaseClient, "_make_api_call", called)
+    monkeypatch.setenv("AIRFLOW_CONN_REDSHIFT", json.dumps(local(stack, CLUSTER)))
+    hook = RedshiftSQLHook(redshift_conn_id="redshift")
+    for _ in range(2):
+        assert rows(fresh(hook), "SELECT 1") == [(1,)]
+    assert asked == {REDSHIFT_USER}
 
 
 def test_serverless_needs_no_host_and_names_a_workgroup_that_it_does_not_know(log_in):

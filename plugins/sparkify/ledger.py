@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from sparkify.files import S3Object
+from sparkify.sql import fresh
 
 if TYPE_CHECKING:
     from airflow.providers.common.sql.hooks.sql import DbApiHook
@@ -19,7 +20,7 @@ def ledger_exists(hook: "DbApiHook") -> bool:
 
     :param hook: the warehouse's hook
     """
-    found = hook.get_first(
+    found = fresh(hook).get_first(
         "SELECT 1 FROM pg_table_def WHERE schemaname = current_schema() AND tablename = %s LIMIT 1",
         parameters=[LEDGER],
     )
@@ -41,7 +42,7 @@ def unrecorded_objects(
         only its part from there on is read
     """
     recent = [item for item in objects if item.last_modified >= recorded_before]
-    rows = hook.get_records(
+    rows = fresh(hook).get_records(
         f"SELECT s3_key, etag FROM {LEDGER} WHERE dataset = %s AND last_modified >= %s"
         " ORDER BY last_modified, loaded_at",
         parameters=[dataset, max(recorded_before, datetime(1970, 1, 1))],

@@ -201,8 +201,21 @@ def _run(hook: "DbApiHook", transaction: Transaction[T], *, autocommit: bool) ->
         columns = [column[0] for column in cursor.description or ()]
         results.append(Result(columns, list(cursor.fetchall()) if columns else [], cursor.rowcount))
 
-    hook.run(statements(), autocommit=autocommit, parameters=values, handler=keep)
+    fresh(hook).run(statements(), autocommit=autocommit, parameters=values, handler=keep)
     return returned[0]
+
+
+def fresh(hook: "DbApiHook") -> "DbApiHook":
+    """
+    Return a hook that has not logged in yet; use it for every connection but a hook's first.
+
+    Airflow's Redshift hook keeps the temporary login that it is given on a cluster in place of its user, and
+    asks for the next one under that name (amazon provider 9.12, which Amazon MWAA installs).
+
+    :param hook: the warehouse's hook
+    """
+    hook.__dict__.pop("conn", None)
+    return hook
 
 
 def constant(value: object) -> str:

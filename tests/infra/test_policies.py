@@ -61,10 +61,12 @@ def redshift(home: Path, s3_url: str) -> Iterator[Settings]:
         stdout=subprocess.PIPE,
         text=True,
     ) as server:
-        assert server.stdout
-        assert "Redshift" in server.stdout.readline()
-        yield settings
-        server.terminate()
+        try:
+            assert server.stdout
+            assert "Redshift" in server.stdout.readline()
+            yield settings
+        finally:
+            server.terminate()
     postgres.remove_data(settings)
 
 

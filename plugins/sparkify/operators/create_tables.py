@@ -7,7 +7,7 @@ from airflow.providers.common.sql.operators.sql import BaseSQLOperator
 
 from sparkify.compat import AirflowFailException
 from sparkify.errors import explained, sqlstate
-from sparkify.sql import Transaction, run_in_transaction, run_one_by_one
+from sparkify.sql import Transaction, fresh, run_in_transaction, run_one_by_one
 
 if TYPE_CHECKING:
     from airflow.providers.common.sql.hooks.sql import DbApiHook
@@ -105,7 +105,7 @@ class CreateTablesOperator(BaseSQLOperator):
     def _create_record(self, hook: "DbApiHook") -> None:
         """Create the table whose lock makes runs wait for each other; two may do so at the same moment."""
         try:
-            hook.run(self.ddl[RECORD], autocommit=True)
+            fresh(hook).run(self.ddl[RECORD], autocommit=True)
         except Exception as error:
             if sqlstate(error) is None or RECORD in run_one_by_one(hook, self.look())[0]:
                 raise
@@ -137,9 +137,9 @@ class CreateTablesOperator(BaseSQLOperator):
         pending = [name for name in self.migrations if name not in recorded]
         for name in pending:
             find, *changes = self._split(self.migrations[name])
-            if hook.get_first(find):
+            if fresh(hook).get_first(find):
                 self.log.info("Applying %s", name)
-                hook.run(changes, autocommit=len(changes) == 1)
+                fresh(hook).run(changes, autocommit=len(changes) == 1)
                 applied.append(name)
             yield f"INSERT INTO {RECORD} VALUES (%s, %s, SYSDATE)", [name, run_id]
         if pending:
