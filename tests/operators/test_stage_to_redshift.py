@@ -181,7 +181,7 @@ def test_a_copy_that_failed_for_another_reason_is_not_asked_about_for_long(
 ):
     put(s3, "a.json", SONG)
     with pytest.raises(Exception, match="not authorized"):
-        stage_songs(iam_role="arn:aws:iam::123456789012:role/other").execute(context())
+        stage_songs(iam_role="arn:aws:iam::210987654321:role/other").execute(context())
     assert slow_account == []
 
 
