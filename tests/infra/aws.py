@@ -20,6 +20,7 @@ from types import SimpleNamespace
 from typing import Any, ClassVar
 from unittest.mock import patch
 from urllib.parse import parse_qs, urlsplit
+from urllib.request import Request, urlopen
 
 import boto3
 from botocore.client import BaseClient
@@ -416,4 +417,6 @@ def running() -> Iterator[Aws]:
         patch.object(parsing, "parse_resource_and_generate_name", parsed),
     ):
         yield aws
+    # moto's memory is that of the process, where other tests have buckets of the same names.
+    urlopen(Request(f"http://{host}:{port}/moto-api/reset", method="POST")).close()
     server.stop()

@@ -8,20 +8,20 @@ from tests.infra import aws
 from tests.infra.aws import Aws, Stack
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def cloud() -> Iterator[Aws]:
     """An AWS, which no request has to prove itself to until a test says so."""
     with aws.running() as running:
         yield running
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def cluster(cloud: Aws) -> Stack:
     """The stack with a cluster."""
     return cloud.deploy("sparkify-cluster", Warehouse="cluster")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def serverless(cloud: Aws) -> Stack:
     """The stack with a Serverless workgroup."""
     return cloud.deploy("sparkify-serverless")
