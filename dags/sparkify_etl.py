@@ -28,7 +28,7 @@ from sparkify.ranges import Index
 from sparkify.retries import RETRY_POLICY
 from sparkify.sql import identifier
 from sparkify.state import WAREHOUSE
-from sparkify.tables import ANALYSTS_GRANTS, DDL, MIGRATIONS, SQL_FOLDER
+from sparkify.tables import ANALYSTS_GRANTS, DDL, MIGRATIONS, SQL_FOLDER, STAGING
 
 PREFIXES = {
     "staging_events": "{{ var.value.sparkify_log_data }}",
@@ -217,7 +217,7 @@ def sparkify_etl():
         task_id="stage_songs", table="staging_songs", prefix=PREFIXES["staging_songs"], **STAGE
     )
     check_staging = DataQualityOperator(
-        task_id="check_staging", checks=STAGING_CHECKS, retry_on_failure=False
+        task_id="check_staging", checks=STAGING_CHECKS, reads=STAGING, retry_on_failure=False
     )
     load_dimensions = [
         LoadDimensionOperator(
@@ -255,7 +255,9 @@ def sparkify_etl():
         time_column="start_time",
         reads=["staging_songs"],
     )
-    check_star = DataQualityOperator(task_id="check_star", checks=STAR_CHECKS, retry_on_failure=False)
+    check_star = DataQualityOperator(
+        task_id="check_star", checks=STAR_CHECKS, reads=STAGING, retry_on_failure=False
+    )
     record_files = RecordFilesOperator(
         task_id="record_files",
         staging_task_ids=["stage_events", "stage_songs"],

@@ -11,12 +11,15 @@ from sparkify.errors import explained, may_pass
 from sparkify.files import SourceError
 from sparkify.retries import TransientErrorRetryPolicy
 
-CONFLICT = {
-    "S": "ERROR",
-    "C": "XX000",
-    "M": "1023",
-    "D": "Serializable isolation violation on table - 1, ...",
-}
+CONFLICTS = [
+    {"C": "XX000", "M": "1023", "D": "Serializable isolation violation on table - 1, ..."},
+    {"C": "XX000", "M": "1018", "D": "Relation does not exist"},
+    {"C": "XX000", "M": "could not complete because of conflict with concurrent transaction"},
+]
+
+
+class Psycopg2Error(psycopg2.InternalError):
+    pgcode = "XX000"
 
 
 def aws(code):
@@ -34,12 +37,14 @@ def caused(error, cause):
         (redshift_connector.InterfaceError("communication error", ConnectionRefusedError(111)), "retry"),
         (struct.error("unpack_from requires a buffer of at least 5 bytes"), "retry"),
         (psycopg2.OperationalError("server closed the connection unexpectedly"), "retry"),
-        (redshift_connector.ProgrammingError(CONFLICT), "retry"),
+        *((redshift_connector.ProgrammingError(conflict), "retry") for conflict in CONFLICTS),
+        (Psycopg2Error("1023\nDETAIL:  Serializable isolation violation on table - 1, ..."), "retry"),
         (redshift_connector.ProgrammingError({"C": "57P01", "M": "terminating connection"}), "retry"),
         (redshift_connector.ProgrammingError({"C": "40001", "M": "could not serialize"}), "retry"),
         (aws("SlowDown"), "retry"),
         (EndpointConnectionError(endpoint_url="http://s3"), "retry"),
         (caused(SourceError("Cannot list"), EndpointConnectionError(endpoint_url="http://s3")), "retry"),
+        (redshift_connector.ProgrammingError({"C": "XX000", "M": "S3ServiceException: no 1023"}), "fail"),
         (redshift_connector.ProgrammingError({"C": "42703", "M": "column does not exist"}), "fail"),
         (redshift_connector.ProgrammingError({"C": "28P01", "M": "password authentication failed"}), "fail"),
         (redshift_connector.ProgrammingError({"C": "22012", "M": "division by zero"}), "fail"),

@@ -17,9 +17,11 @@ log = logging.getLogger(__name__)
 # Lost connections, too many connections, a shutdown, serialization failures and deadlocks
 # (https://www.postgresql.org/docs/current/errcodes-appendix.html).
 PASSING_SQLSTATES = ("08", "40", "53300", "57P")
-# Redshift's own conflict of two transactions, which has no SQLSTATE of its own
-# (https://repost.aws/knowledge-center/redshift-serializable-isolation).
-SERIALIZABLE_ISOLATION_VIOLATION = "1023"
+# Redshift's own conflicts of transactions, which have no SQLSTATE of their own: one that cannot be
+# serialized, a table made after the transaction's snapshot, and an object that two transactions change
+# (https://docs.aws.amazon.com/redshift/latest/dg/c_serial_isolation-serializable-isolation-troubleshooting.html,
+# https://github.com/aws/amazon-redshift-jdbc-driver/issues/147).
+PASSING_MESSAGES = ("1023", "1018", "could not complete because of conflict with concurrent transaction")
 # https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html
 PASSING_AWS_CODES = frozenset(
     {"InternalError", "RequestTimeout", "ServiceUnavailable", "SlowDown", "Throttling", "ThrottlingException"}
@@ -72,7 +74,7 @@ def is_database_error(error: BaseException) -> bool:
     return any(root.__module__.split(".")[0] in DRIVERS for root in roots)
 
 
-def error_message(error: Exception) -> str:
+def error_message(error: BaseException) -> str:
     """
     Return what a database error says, without the driver's wrapping.
 
@@ -115,7 +117,7 @@ def may_pass(error: BaseException) -> bool | None:
     if is_database_error(error):
         state = sqlstate(error)
         if state:
-            return state.startswith(PASSING_SQLSTATES) or SERIALIZABLE_ISOLATION_VIOLATION in str(error)[:200]
+            return state.startswith(PASSING_SQLSTATES) or error_message(error).startswith(PASSING_MESSAGES)
         # The driver itself: it could not connect, or the connection broke.
         return type(error).__name__ in ("InterfaceError", "OperationalError", "error")
     return None

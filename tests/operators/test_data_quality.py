@@ -55,6 +55,13 @@ def test_bad_data_is_not_retried_when_told_so(users):
         check(unique("dim_users", "user_id"), retry_on_failure=False).execute(CONTEXT)
 
 
+def test_checks_of_what_another_run_has_staged_fail_by_its_name_and_not_by_its_rows(warehouse):
+    warehouse.run("INSERT INTO etl_batches VALUES ('staging_songs', 'run 2', 1, SYSDATE)")
+    with pytest.raises(AirflowFailException, match="staging_songs holds the files of run run 2"):
+        check(not_empty("staging_songs"), reads=["staging_songs"]).execute(CONTEXT)
+    assert rows(warehouse, "SELECT COUNT(*) FROM etl_quality_results") == [(0,)]
+
+
 def test_an_empty_table_fails_has_rows(warehouse):
     with pytest.raises(AirflowException, match="dim_songs: has rows"):
         check(not_empty("dim_songs")).execute(CONTEXT)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.sql.operators.sql import BaseSQLOperator
 
+from sparkify.batches import TURN, require_staging
 from sparkify.checks import Check
 from sparkify.compat import SQLCheckResult
 from sparkify.errors import explained
@@ -24,16 +25,20 @@ class DataQualityOperator(BaseSQLOperator):
     A check fails if its SELECT finds a row; one of severity ``warn`` does not fail the task.
 
     :param checks: what to check, at least one (their SQL is templated)
+    :param reads: the staging tables that the checks read, which must still hold this run's files: else what
+        the checks found would be another run's
     :param conn_id: the warehouse; its connection type picks the hook
     """
 
     template_fields: Sequence[str] = ("checks", *BaseSQLOperator.template_fields)
 
-    def __init__(self, *, checks: Sequence[Check], conn_id: str = "redshift", **kwargs: Any) -> None:
+    def __init__(
+        self, *, checks: Sequence[Check], reads: Sequence[str] = (), conn_id: str = "redshift", **kwargs: Any
+    ) -> None:
         super().__init__(conn_id=conn_id, **kwargs)
         if not checks:
             raise ValueError(f"{self.task_id}: without a check, nothing is checked")
-        self.checks = checks
+        self.checks, self.reads = checks, reads
 
     def statement(self) -> str:
         """Return one SELECT of each check's number and how many rows break it."""
@@ -49,6 +54,8 @@ class DataQualityOperator(BaseSQLOperator):
         :param run_id: the run
         :return: of each check by its number, how many rows break it; and of those that are broken, one row
         """
+        yield TURN
+        yield from require_staging(self.reads, run_id)
         failed_rows: dict[int, int] = dict((yield self.statement()).rows)
         examples: dict[int, str] = {}
         for number, count in failed_rows.items():
