@@ -30,8 +30,9 @@ demo: $(VENV)/ready ## the main job on sample data, or DATA=dir (with log_data/ 
 test: $(VENV)/ready ## every test; AIRFLOW=3.0.6 with the oldest Airflow that is supported
 	$(BIN)/pytest --numprocesses auto --dist loadfile --no-loadscope-reorder
 
-soak: $(VENV)/ready ## the tests of order and of crashes, with many more cases
-	HYPOTHESIS_PROFILE=soak SPARKIFY_ALL_FAULTS=1 $(BIN)/pytest tests/test_order.py tests/test_crash.py
+soak: $(VENV)/ready ## the tests of order, of crashes and of runs at the same time, with many more cases
+	HYPOTHESIS_PROFILE=soak SPARKIFY_ALL_FAULTS=1 SPARKIFY_CONCURRENT_PAIRS=50 \
+		$(BIN)/pytest tests/test_order.py tests/test_crash.py tests/test_concurrency.py
 
 web: $(VENV)/ready ## Airflow's web UI on http://localhost:8080, until Ctrl-C or `make down`
 	@$(LOCAL) web

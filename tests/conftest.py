@@ -1,6 +1,5 @@
 """The local stack, started once for all tests in a folder of its own, and Airflow's settings for it."""
 
-import json
 import os
 import shutil
 import socket
@@ -45,6 +44,7 @@ from airflow.providers.common.sql.hooks.sql import DbApiHook  # noqa: E402
 
 from sparkify.state import WAREHOUSE  # noqa: E402
 from sparkify.tables import TABLES  # noqa: E402
+from tests.asset_state import AssetState, AssetStates  # noqa: E402
 
 REPOSITORY = Path(__file__).parents[1]
 
@@ -101,32 +101,6 @@ def warehouse(created: RedshiftSQLHook) -> RedshiftSQLHook:
 def rows(hook: DbApiHook, sql: str) -> list[tuple]:
     """Return a query's rows as tuples, whatever the driver makes of them."""
     return [tuple(row) for row in hook.get_records(sql)]
-
-
-class AssetState(dict[str, Any]):
-    """The state of one asset; values go through JSON, as they do on their way into Airflow's database."""
-
-    def set(self, key: str, value: Any) -> None:
-        """Keep a value."""
-        if value is None:
-            raise ValueError("Cannot set value as None")
-        self[key] = json.loads(json.dumps(value))
-
-    def delete(self, key: str) -> None:
-        """Forget a value."""
-        self.pop(key, None)
-
-
-class AssetStates(dict[str, AssetState]):
-    """
-    The states of a task's assets, by the assets' names: Airflow's store takes the assets.
-
-    Operators are given it with an Airflow before 3.3, too, which has no such store.
-    """
-
-    def __getitem__(self, asset: Any) -> AssetState:
-        """Return an asset's state."""
-        return super().__getitem__(asset.name)
 
 
 def context(**changes: Any) -> Any:

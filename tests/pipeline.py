@@ -16,8 +16,9 @@ from airflow.sdk import DAG, Asset, BaseOperator, Connection, Context
 from airflow.sdk.definitions.param import process_params
 from airflow.sdk.execution_time.context import OutletEventAccessors, set_current_context
 
+from local.settings import REPOSITORY
 from sparkify.tables import STAR
-from tests.conftest import REPOSITORY, AssetState, AssetStates
+from tests.asset_state import AssetState, AssetStates
 
 try:
     from airflow.sdk.exceptions import DownstreamTasksSkipped  # noqa: TID251

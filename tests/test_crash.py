@@ -21,7 +21,8 @@ from airflow.providers.amazon.aws.hooks.s3 import S3Hook
 
 from local.settings import REGION, Settings
 from sparkify.tables import STAR, TABLES
-from tests.conftest import REPOSITORY, AssetState, rows
+from tests.asset_state import AssetState
+from tests.conftest import REPOSITORY, rows
 from tests.expected_star import expected_star
 from tests.pipeline import Pipeline
 
