@@ -287,11 +287,6 @@ def test_an_analyst_changes_nothing(analyst: Ask, table: str) -> None:
         assert refused(analyst, sql)
 
 
-def test_an_analyst_locks_nothing(analyst: Ask, stack: Settings) -> None:
-    with psycopg.connect(stack.redshift_dsn, user="ana", password="Questions1") as connection:
-        assert refused(connection.execute, "LOCK fact_songplays")
-
-
 def test_an_analyst_still_reads_after_all_tables_were_dropped_and_created(
     analyst: Ask, pipeline: RedshiftSQLHook
 ) -> None:

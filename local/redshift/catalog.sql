@@ -189,19 +189,6 @@ BEGIN
 END;
 $$;
 
--- Who locks a table must be one who may change it
-CREATE OR REPLACE FUNCTION rs_catalog.require_change(tables text[]) RETURNS void LANGUAGE plpgsql AS $$
-DECLARE
-    target regclass;
-BEGIN
-    FOREACH target IN ARRAY tables::regclass[] LOOP
-        IF NOT has_table_privilege(target, 'UPDATE, DELETE, TRUNCATE') THEN
-            RAISE insufficient_privilege USING MESSAGE = format('permission denied for table %s', target);
-        END IF;
-    END LOOP;
-END;
-$$;
-
 CREATE OR REPLACE FUNCTION rs_catalog.change_columns(
     verb text, privilege text, columns text[], tables text[], holders text[]
 ) RETURNS void LANGUAGE plpgsql AS $$

@@ -620,12 +620,8 @@ def _analyze(sql: str, tokens: list[Token]) -> Translation:
 
 
 def _lock(sql: str, tokens: list[Token]) -> Translation:
-    tables = [relation(name) for name in _after(sql, tokens, "TABLE").split(",")]
-    names = ", ".join(exp.Literal.string(table).sql(Postgres) for table in tables)
-    return Translation(
-        f"LOCK TABLE {', '.join(tables)} IN ACCESS EXCLUSIVE MODE",
-        then=(f"SELECT rs_catalog.require_change(ARRAY[{names}])",),  # after it, since it takes the snapshot
-    )
+    tables = ", ".join(relation(name) for name in _after(sql, tokens, "TABLE").split(","))
+    return Translation(f"LOCK TABLE {tables} IN ACCESS EXCLUSIVE MODE")
 
 
 def _truncate(sql: str, tokens: list[Token]) -> Translation:

@@ -26,6 +26,7 @@ What differs and shows in no statement's result:
 - A SELECT that reads no table takes the transaction's snapshot, too, and PostgreSQL's own catalog is part of
   it. Changing a row that another transaction has changed since ends with 1023 at SNAPSHOT, too; how Redshift
   words it is not documented.
+- LOCK takes any table of anybody's: to ask for a privilege would take the snapshot, which LOCK does not.
 - PostgreSQL plans and runs the statements, so their times say nothing about a cluster's.
 - How many digits a quotient of decimals has [is documented]({AWS}/r_numeric_computations201.html), how the
   last is made is not. It is cut here, as means [are in Amazon's
