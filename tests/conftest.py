@@ -60,10 +60,9 @@ def stack() -> Iterator[Settings]:
 
 @pytest.fixture(scope="session")
 def migrated(stack: Settings) -> Path:
-    """A copy of Airflow's folder as before the first run, without the settings, which name the folder."""
+    """A copy of Airflow's folder as before the first run."""
     airflow.migrate(stack.home / "log", os.environ)
-    ignored = shutil.ignore_patterns("airflow.cfg")
-    return shutil.copytree(stack.airflow_home, stack.home / "airflow-migrated", ignore=ignored)
+    return shutil.copytree(stack.airflow_home, stack.home / "airflow-migrated")
 
 
 @pytest.fixture(scope="module")

@@ -264,7 +264,8 @@ def test_an_airflow_that_is_killed_while_it_replaces_plays_ends_as_undisturbed_w
     command = [AIRFLOW, "dags", "test", "sparkify_etl"]
     # A metadata database of its own: the run that is killed stays "running" there, and holds up others
     environment = os.environ | variables | {"PYTHONUNBUFFERED": "1", "AIRFLOW_HOME": str(tmp_path)}
-    shutil.copytree(migrated, tmp_path, dirs_exist_ok=True)
+    # Without the settings, which name the folder
+    shutil.copytree(migrated, tmp_path, ignore=shutil.ignore_patterns("airflow.cfg"), dirs_exist_ok=True)
     scenario.restore()
     with subprocess.Popen(
         command, cwd=REPOSITORY, env=environment, stdout=subprocess.PIPE, text=True, start_new_session=True

@@ -12,6 +12,7 @@ import airflow
 import psutil
 import pytest
 
+from sparkify.tables import TABLES
 from tests.conftest import REPOSITORY, free_port
 
 pytestmark = pytest.mark.skipif(
@@ -28,8 +29,10 @@ def request(url, token=None, body=None):
 
 
 @pytest.fixture(scope="module")
-def web(airflow_home):
+def web(airflow_home, created):
     """The process, its address, and an API token of the user it names; the last test stops it."""
+    # Before it starts, for its scheduler begins with a run at once.
+    created.run([f"DELETE FROM {table}" for table in TABLES])
     command = [sys.executable, "-m", "local", "web"]
     environment = os.environ | {"SPARKIFY_WEB_PORT": str(free_port())}
     with subprocess.Popen(
@@ -43,7 +46,7 @@ def web(airflow_home):
         process.terminate()
 
 
-def test_scheduled_and_triggered_runs_end_green_and_nothing_listens_beyond_this_machine(web, warehouse):
+def test_scheduled_and_triggered_runs_end_green_and_nothing_listens_beyond_this_machine(web, created):
     process, url, token = web
     runs = f"{url}/api/v2/dags/sparkify_etl/dagRuns"
     request(runs, token, {"logical_date": None, "note": "by hand"})
@@ -64,7 +67,7 @@ def test_scheduled_and_triggered_runs_end_green_and_nothing_listens_beyond_this_
     notes = {run["dag_run_id"]: run["note"] for run in found}
     assert "by hand" in notes.values()
     assert notes["checked"].startswith("Loaded staging_events: ")
-    assert warehouse.get_first("SELECT COUNT(*) FROM fact_songplays")[0] > 6000
+    assert created.get_first("SELECT COUNT(*) FROM fact_songplays")[0] > 6000
     family = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
     listening = {
         connection.laddr.ip
