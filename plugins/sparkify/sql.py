@@ -205,6 +205,18 @@ def _run(hook: "DbApiHook", transaction: Transaction[T], *, autocommit: bool) ->
     return returned[0]
 
 
+def each_statement(hook: "DbApiHook", texts: Sequence[str]) -> Transaction[None]:
+    """
+    Yield the statements of texts that may hold several, as Redshift takes only one per call.
+
+    :param hook: the warehouse's hook
+    :param texts: statements, each but a text's last ended by a semicolon
+    """
+    for text in texts:
+        for statement in hook.split_sql_string(text, strip_semicolon=True):  # noqa: UP028 - no results to a list
+            yield statement
+
+
 def fresh(hook: "DbApiHook") -> "DbApiHook":
     """
     Return a hook that has not logged in yet; use it for every connection but a hook's first.

@@ -10,7 +10,7 @@ from airflow.sdk import Connection
 
 from sparkify.compat import AirflowFailException
 from sparkify.errors import explained
-from sparkify.sql import Transaction, identifier, literal, quoted, role, run_in_transaction
+from sparkify.sql import Transaction, each_statement, identifier, literal, quoted, role, run_in_transaction
 from sparkify.tables import TABLES
 
 if TYPE_CHECKING:
@@ -98,7 +98,7 @@ class CreateRolesOperator(BaseSQLOperator):
     def transaction(self) -> Transaction[None]:
         """Yield the statements of all grants."""
         schema = identifier(self.schema)
-        yield from self._each(self.grants)
+        yield from each_statement(self.get_db_hook(), self.grants)
         # https://docs.aws.amazon.com/redshift/latest/dg/r_CREATE_SCHEMA.html shows how to ask for the owner
         owners = yield (
             "SELECT usename FROM pg_namespace INNER JOIN pg_user ON nspowner = usesysid"
@@ -120,15 +120,9 @@ class CreateRolesOperator(BaseSQLOperator):
         found = yield ("SELECT table_name FROM svv_tables WHERE table_schema = %s", [schema])
         if {name for (name,) in found.rows}.issuperset(TABLES):
             yield f"SET search_path TO {schema}"
-            yield from self._each(self.table_grants)
+            yield from each_statement(self.get_db_hook(), self.table_grants)
         else:
             self.log.info("Role %s is granted the tables when the first run creates them", analysts)
-
-    def _each(self, grants: Sequence[str]) -> Transaction[None]:
-        for statements in grants:
-            split = self.get_db_hook().split_sql_string(statements, strip_semicolon=True)
-            for statement in split:  # noqa: UP028 - a list cannot be sent results
-                yield statement
 
     def _grant_iam_role(self) -> Transaction[None]:
         """

@@ -7,7 +7,7 @@ from airflow.providers.common.sql.operators.sql import BaseSQLOperator
 
 from sparkify.compat import AirflowFailException
 from sparkify.errors import explained, sqlstate
-from sparkify.sql import Transaction, fresh, run_in_transaction, run_one_by_one
+from sparkify.sql import Transaction, each_statement, fresh, run_in_transaction, run_one_by_one
 
 if TYPE_CHECKING:
     from airflow.providers.common.sql.hooks.sql import DbApiHook
@@ -119,7 +119,7 @@ class CreateTablesOperator(BaseSQLOperator):
         yield f"LOCK {RECORD}"
         for table in missing:
             yield self.ddl[table]
-        yield from self._afterwards()
+        yield from each_statement(self.get_db_hook(), self.afterwards)
 
     def migrate(self, hook: "DbApiHook", run_id: str) -> Transaction[list[str]]:
         """
@@ -136,21 +136,13 @@ class CreateTablesOperator(BaseSQLOperator):
         applied = []
         pending = [name for name in self.migrations if name not in recorded]
         for name in pending:
-            find, *changes = self._split(self.migrations[name])
+            find, *changes = hook.split_sql_string(self.migrations[name], strip_semicolon=True)
             if fresh(hook).get_first(find):
                 self.log.info("Applying %s", name)
                 fresh(hook).run(changes, autocommit=len(changes) == 1)
                 applied.append(name)
             yield f"INSERT INTO {RECORD} VALUES (%s, %s, SYSDATE)", [name, run_id]
         if pending:
-            yield from self._afterwards()
+            yield from each_statement(self.get_db_hook(), self.afterwards)
         self.log.info("Recorded %s; %d of them had something to change", ", ".join(pending), len(applied))
         return applied
-
-    def _afterwards(self) -> Transaction[None]:
-        for statements in self.afterwards:
-            for statement in self._split(statements):  # noqa: UP028 - a list cannot be sent results
-                yield statement
-
-    def _split(self, statements: str) -> list[str]:
-        return self.get_db_hook().split_sql_string(statements, strip_semicolon=True)
