@@ -122,12 +122,13 @@ def tries_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def logged(capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture) -> Callable[[], str]:
-    """Return everything logged so far: Airflow's operators log to standard output, not to Python's root."""
+    """Return everything logged so far: operators log to standard output, Airflow 3.0.6's to the root, too."""
     seen: list[str] = []
 
     def text() -> str:
         seen.append(capfd.readouterr().out)
-        return "".join(seen) + caplog.text
+        printed = "".join(seen)
+        return printed + "\n".join(message for message in caplog.messages if message not in printed)
 
     return text
 

@@ -1,10 +1,12 @@
 """What the stack creates, tells and leaves behind."""
 
 import json
+import os
 import re
 import shlex
 from fnmatch import fnmatchcase
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 from airflow.sdk import Connection
@@ -25,7 +27,8 @@ def stack(request: pytest.FixtureRequest) -> Stack:
 
 
 def connection(stack: Stack, name: str) -> Connection:
-    return Connection.from_json(stack.environment[f"AIRFLOW_CONN_{name}"], conn_id=name.lower())
+    with patch.dict(os.environ, stack.environment):
+        return Connection.get(name.lower())
 
 
 @STACKS
