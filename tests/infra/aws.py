@@ -417,6 +417,6 @@ def running() -> Iterator[Aws]:
         patch.object(parsing, "parse_resource_and_generate_name", parsed),
     ):
         yield aws
-    # moto's memory is that of the process, where other tests have buckets of the same names.
+    # moto's memory is the process's: the next AWS in it would have this one's stacks and buckets.
     urlopen(Request(f"http://{host}:{port}/moto-api/reset", method="POST")).close()
     server.stop()
