@@ -10,7 +10,7 @@ from unittest.mock import patch
 
 from airflow.sdk import BaseOperator
 
-from sparkify.compat import AirflowFailException
+from sparkify.compat import HAS_RETRY_POLICIES, AirflowFailException
 from sparkify.errors import error_message, is_database_error
 from sparkify.operators import data_quality, load_dimension, load_fact, record_files, stage_to_redshift
 from tests.pipeline import Pipeline
@@ -62,10 +62,11 @@ def run(run_id: str, variables: Mapping[str, str], start: float, *, turns: bool 
 
 def _delay(task: BaseOperator, error: Exception, try_number: int) -> float | None:
     """Return after how many seconds Airflow retries a task, None if it does not."""
-    policy = cast("Any", task.retry_policy)
     if isinstance(error, AirflowFailException) or try_number > (task.retries or 0):
         return None
-    decision = policy.evaluate(error, try_number, task.retries or 0)
+    if not HAS_RETRY_POLICIES:
+        return task.retry_delay.total_seconds()
+    decision = cast("Any", task.retry_policy).evaluate(error, try_number, task.retries or 0)
     if decision.action.value == "fail":
         return None
     return (decision.retry_delay or task.retry_delay).total_seconds()

@@ -18,8 +18,7 @@ from sparkify import setup_check
 from sparkify.sql import fresh
 from tests.conftest import REPOSITORY, rows
 from tests.pipeline import Pipeline
-from tests.test_pipeline import airflow
-from tests.test_setup_check import masked
+from tests.test_pipeline import airflow, masked
 
 SECRET = "airflow/connections/redshift"
 EXAMPLE = dict(

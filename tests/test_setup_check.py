@@ -23,7 +23,7 @@ from sparkify.setup_check import SetupError
 from sparkify.tables import MIGRATIONS, SQL_FOLDER, TABLES
 from tests.conftest import free_port
 from tests.local.test_s3 import client, serving
-from tests.test_pipeline import airflow
+from tests.test_pipeline import airflow, masked
 
 # Of how Amazon's driver sets TLS up, and of the sockets of refused logins, which it leaves open.
 pytestmark = [
@@ -64,11 +64,6 @@ def summary(run):
     """Return the lines of the summary by task id."""
     found = re.findall(r"^(ok|FAILED|-) +(\w+): (.*)$", run.stdout, re.MULTILINE)
     return {task_id: (state, text) for state, task_id, text in found}
-
-
-def masked(log):
-    """Return what people see of a log; ``dags test`` of Airflow 3.0.6 adds what its parts tell each other."""
-    return re.sub("MaskSecret.*", "", log)
 
 
 def test_all_is_well_on_the_local_stack(airflow_home, created, s3):
