@@ -318,14 +318,18 @@ def test_an_analyst_still_reads_after_a_migration_replaced_a_table(
 
 
 def privileges(stack: Settings) -> list[tuple[Any, ...]]:
-    """Return every privilege and owner that PostgreSQL knows of."""
+    """Return every privilege and owner that PostgreSQL knows of, but for what ends with a session."""
     server = Postgres(stack)
     server.start()
     with psycopg.connect(server.dsn) as postgres:
         return [
             *postgres.execute("SELECT rolname, rolconfig FROM pg_roles ORDER BY 1"),
-            *postgres.execute("SELECT nspname, nspowner, nspacl FROM pg_namespace ORDER BY 1"),
-            *postgres.execute("SELECT oid, relowner, relacl FROM pg_class ORDER BY 1"),
+            *postgres.execute(
+                "SELECT nspname, nspowner, nspacl FROM pg_namespace WHERE nspname !~ '_temp_' ORDER BY 1"
+            ),
+            *postgres.execute(
+                "SELECT oid, relowner, relacl FROM pg_class WHERE relpersistence <> 't' ORDER BY 1"
+            ),
             *postgres.execute("SELECT attrelid, attnum, attacl FROM pg_attribute WHERE attacl IS NOT NULL"),
             *postgres.execute("TABLE rs_catalog.passwords ORDER BY 1"),
             *postgres.execute("TABLE rs_catalog.iam_role_grants ORDER BY 1, 2, 3"),
