@@ -54,13 +54,15 @@ $(CHECKOV)/ready: infra/requirements.txt
 	$(CHECKOV)/bin/pip install --quiet --disable-pip-version-check --require-hashes -r infra/requirements.txt
 	@touch $@
 
-infra-check: $(VENV)/ready $(CHECKOV)/ready ## report what cfn-lint and checkov find in the stack for AWS
+infra-check: $(VENV)/ready $(CHECKOV)/ready ## report what cfn-lint and checkov find in the stack for AWS, and secrets in any file
 	$(BIN)/cfn-lint infra/sparkify.yaml
 	@# checkov looks at what the parameters' defaults would create: at each kind of warehouse in turn.
 	sed 's/Default: serverless/Default: cluster/' infra/sparkify.yaml > $(CHECKOV)/cluster.yaml
 	for template in infra/sparkify.yaml $(CHECKOV)/cluster.yaml; do \
 		$(CHECKOV)/bin/checkov --framework cloudformation --skip-download --quiet --compact --file $$template || exit 1; \
 	done
+	git ls-files | xargs $(CHECKOV)/bin/checkov --framework secrets --enable-secret-scan-all-files --skip-download --quiet \
+		--compact --file
 
 bench: $(VENV)/ready ## the benchmarks, each as a ratio taken in one run
 	$(BIN)/python -m benchmarks.growth

@@ -20,7 +20,7 @@ from tests.conftest import REPOSITORY, rows
 from tests.pipeline import Pipeline
 from tests.test_pipeline import airflow, masked
 
-SECRET = "airflow/connections/redshift"
+SECRET = "airflow/connections/redshift"  # checkov:skip=CKV_SECRET_6:its name
 EXAMPLE = dict(
     re.findall(r"^(?:# )?(AIRFLOW_\w+)='?(.*?)'?$", (REPOSITORY / ".env.example").read_text(), re.MULTILINE)
 )
