@@ -41,6 +41,7 @@ os.environ |= airflow_environment(SETTINGS)
 from airflow.providers.amazon.aws.hooks.redshift_sql import RedshiftSQLHook  # noqa: E402
 from airflow.providers.amazon.aws.hooks.s3 import S3Hook  # noqa: E402
 from airflow.providers.common.sql.hooks.sql import DbApiHook  # noqa: E402
+from redshift_connector.iam_helper import IamHelper  # noqa: E402
 
 from sparkify.state import WAREHOUSE  # noqa: E402
 from sparkify.tables import TABLES  # noqa: E402
@@ -111,6 +112,12 @@ def context(**changes: Any) -> Any:
         "asset_state_store": AssetStates({WAREHOUSE.name: AssetState()}),
         **changes,
     }
+
+
+@pytest.fixture(autouse=True)
+def no_login_of_another_test() -> None:
+    """Let Amazon's driver ask for the login of each test: it keeps those by IAM for 15 minutes."""
+    IamHelper.credentials_cache.clear()
 
 
 @pytest.fixture

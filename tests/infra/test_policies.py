@@ -19,7 +19,6 @@ import pytest
 import redshift_connector
 import yaml
 from botocore.loaders import JSONFileLoader
-from redshift_connector.iam_helper import IamHelper
 
 from local.redshift import postgres
 from local.settings import ACCOUNT, INPUT_BUCKET, REDSHIFT_ROLE, REGION, Settings
@@ -94,7 +93,6 @@ def worker_of(stack: Stack, cloud: Aws, warehouse: Settings) -> Iterator[None]:
     read = functools.cache(JSONFileLoader().load_file)
     local = {"SSL_CERT_FILE": str(warehouse.redshift_ca), "AIRFLOW_VAR_SPARKIFY_IAM_ROLE": REDSHIFT_ROLE}
     pipeline._s3_client.cache_clear()
-    IamHelper.credentials_cache.clear()  # the driver asks for a login once in 15 minutes
     with (
         cloud.enforced(stack, create_user) as environment,
         patch.dict(os.environ, environment | local),
