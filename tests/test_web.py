@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 import time
+import urllib.error
 import urllib.request
 
 import airflow
@@ -13,7 +14,7 @@ import psutil
 import pytest
 
 from sparkify.tables import TABLES
-from tests.conftest import REPOSITORY, free_port
+from tests.conftest import REPOSITORY, SETTINGS, free_port
 
 pytestmark = pytest.mark.skipif(
     airflow.__version__.startswith("3.0."),
@@ -24,8 +25,12 @@ pytestmark = pytest.mark.skipif(
 def request(url, token=None, body=None):
     headers = {"Content-Type": "application/json"} | ({"Authorization": f"Bearer {token}"} if token else {})
     data = None if body is None else json.dumps(body).encode()
-    with urllib.request.urlopen(urllib.request.Request(url, data, headers), timeout=30) as answer:
-        return json.load(answer)
+    try:
+        with urllib.request.urlopen(urllib.request.Request(url, data, headers), timeout=30) as answer:
+            return json.load(answer)
+    except urllib.error.HTTPError as error:
+        log = (SETTINGS.home / "log" / "airflow-api-server.log").read_text()
+        raise AssertionError(f"{error.read().decode()}\n{log[-10_000:]}") from error
 
 
 @pytest.fixture(scope="module")
