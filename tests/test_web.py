@@ -6,7 +6,6 @@ import re
 import subprocess
 import sys
 import time
-import urllib.error
 import urllib.request
 
 import airflow
@@ -28,9 +27,10 @@ def request(url, token=None, body=None):
     try:
         with urllib.request.urlopen(urllib.request.Request(url, data, headers), timeout=30) as answer:
             return json.load(answer)
-    except urllib.error.HTTPError as error:
-        log = (SETTINGS.home / "log" / "airflow-api-server.log").read_text()
-        raise AssertionError(f"{error.read().decode()}\n{log[-10_000:]}") from error
+    except OSError as error:  # no answer in time, or one that it is refused
+        logs = sorted((SETTINGS.home / "log").glob("airflow-*.log"))
+        ends = "\n".join(f"{path}:\n{path.read_text()[-10_000:]}" for path in logs)
+        raise AssertionError(f"{url}: {error}\n{ends}") from error
 
 
 @pytest.fixture(scope="module")
