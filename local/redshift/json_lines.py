@@ -10,14 +10,14 @@ import multiprocessing
 import os
 import pickle
 import signal
+import threading
 from collections import Counter
 from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from functools import cache, lru_cache, partial
+from functools import cache, lru_cache
 from itertools import repeat
-from threading import Thread
+from multiprocessing.connection import Connection
 from typing import Annotated, Any
 
 import msgspec
@@ -120,23 +120,14 @@ def convert_lines(block: bytes, plan: bytes) -> tuple[int, bytes] | None:
     return (len(fields[0]), joined(fields)) if fields else (0, b"")
 
 
+# A process for each thread, and not a ProcessPoolExecutor: up to Python 3.11 that may lose a task which is
+# handed in while a worker process is killed, and its result never comes.
+_thread = threading.local()
+
+
 @cache
-def _workers() -> ProcessPoolExecutor:
-    # Processes forked from one with threads could inherit a lock that nobody opens.
-    return ProcessPoolExecutor(WORKERS, multiprocessing.get_context("spawn"), _end_with_parent)
-
-
-def _end_with_parent() -> None:
-    """Set a worker process up: it leaves Ctrl-C to the server, and does not outlive it."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-
-    def wait() -> None:
-        parent.join()
-        os._exit(1)
-
-    Thread(target=wait, daemon=True).start()
+def _threads() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(WORKERS)
 
 
 def convert_later(block: bytes, plan: bytes) -> Converted:
@@ -147,19 +138,36 @@ def convert_later(block: bytes, plan: bytes) -> Converted:
     :param plan: from :func:`plan`
     :return: a function that waits for the result of :func:`convert_lines`, and returns it
     """
+    return _threads().submit(_convert, block, plan).result
+
+
+def _convert(block: bytes, plan: bytes) -> tuple[int, bytes] | None:
+    """Have the thread's worker process convert a block; do it here if that process is killed."""
+    if not hasattr(_thread, "worker"):
+        _thread.worker = _start_worker()
     try:
-        future = _workers().submit(convert_lines, block, plan)
-    except BrokenProcessPool:
-        _workers.cache_clear()
-        return partial(convert_lines, block, plan)
+        _thread.worker.send((block, plan))
+        converted: tuple[int, bytes] | None = _thread.worker.recv()
+        return converted
+    except (EOFError, OSError):
+        del _thread.worker
+        return convert_lines(block, plan)
 
-    def result() -> tuple[int, bytes] | None:
-        try:
-            return future.result()
-        except BrokenProcessPool:  # a worker was killed
-            return convert_lines(block, plan)
 
-    return result
+def _start_worker() -> Connection:
+    # A process forked from one with threads could inherit a lock that nobody opens.
+    context = multiprocessing.get_context("spawn")
+    ours, theirs = context.Pipe()
+    context.Process(target=_work, args=(theirs,), daemon=True).start()
+    theirs.close()  # so that the pipe ends with the process
+    return ours
+
+
+def _work(tasks: Connection) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the server's
+    with suppress(EOFError, OSError):  # the server has ended
+        while True:
+            tasks.send(convert_lines(*tasks.recv()))
 
 
 class _Converter:

@@ -8,6 +8,7 @@ import os
 import re
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -618,6 +619,19 @@ def test_a_killed_worker_process_costs_no_row(at_work: bool) -> None:
         worker.join()
     results += [convert_later(*task), convert_later(*task)]
     assert [result() for result in results] == [(1, b"1\n")] * len(results)
+
+
+def test_a_worker_process_killed_while_tasks_are_handed_in_costs_no_row() -> None:
+    task = (b'{"a": 1}', plan((column("integer"),), Conversion(), None))
+    for milliseconds in range(20):
+        while not (workers := multiprocessing.active_children()):
+            convert_later(*task)()
+        killer = threading.Timer(milliseconds / 1000, workers[0].kill)
+        killer.start()
+        results: list[Callable[[], tuple[int, bytes] | None]] = []
+        while killer.is_alive() or len(results) < 100:
+            results.append(convert_later(*task))
+        assert {result() for result in results} == {(1, b"1\n")}
 
 
 @pytest.mark.parametrize("opening", ['{"a": "', '{"a": "", "b": "', '[{"b": 1}, "'])
