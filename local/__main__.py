@@ -13,7 +13,7 @@ from pathlib import Path
 import psycopg
 
 from local import demo, s3, stack, web
-from local.airflow import AIRFLOW, migrate
+from local.airflow import AIRFLOW, database_url, migrate
 from local.redshift import postgres
 from local.redshift.errors import SqlError
 from local.settings import (
@@ -70,6 +70,7 @@ def airflow_environment(settings: Settings) -> dict[str, str]:
     }
     return {
         "AIRFLOW_HOME": str(settings.airflow_home),
+        "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": database_url(settings),
         "AIRFLOW__CORE__DAGS_FOLDER": str(REPOSITORY / "dags"),
         "AIRFLOW__CORE__PLUGINS_FOLDER": str(REPOSITORY / "plugins"),
         "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
@@ -100,7 +101,7 @@ def _up(settings: Settings, arguments: argparse.Namespace) -> int:
         sizes = [path.stat().st_size for path in s3.seed_files(folder)]
         rows.append(("data", str(folder), f"{len(sizes):,} objects, {sum(sizes):,} bytes"))
     if arguments.airflow:
-        migrate(settings.home / "log", os.environ | airflow_environment(settings))
+        migrate(settings, os.environ | airflow_environment(settings))
         rows.append(("airflow", str(settings.airflow_home), "its database is ready"))
     print(_aligned(rows))
     print(f"The local stack is up ({time.monotonic() - began:.1f} s).")
@@ -143,14 +144,14 @@ def _web(settings: Settings, _: argparse.Namespace) -> int:
     stack.up(settings)
     stack.refuse_a_taken_port("airflow", settings.web_port, "SPARKIFY_WEB_PORT")
     stack.register(settings, "airflow")
-    web.serve(settings.home / "log", settings.web_port, airflow_environment(settings))
+    web.serve(settings, airflow_environment(settings))
     return 0
 
 
 def _airflow(settings: Settings, arguments: argparse.Namespace) -> int:
     stack.up(settings)
     variables = os.environ | airflow_environment(settings)
-    migrate(settings.home / "log", variables)
+    migrate(settings, variables)
     os.execve(AIRFLOW, ["airflow", *arguments.passed_on], variables)
 
 

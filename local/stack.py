@@ -128,6 +128,8 @@ def down(settings: Settings) -> list[str]:
     """
     Stop every process that has a pid file in the stack's ``run`` folder, and remove the pid files.
 
+    They are stopped one after the other, Airflow first, which then still writes to its database.
+
     :param settings: folder of the stack
     :return: the names of the processes that were running
     """
@@ -247,6 +249,7 @@ def _pid_file(settings: Settings, name: str) -> Path:
 
 
 def _pid_files(settings: Settings) -> list[Path]:
+    """Return them by name, which puts Airflow before the servers that it needs."""
     return sorted(_run_folder(settings).glob("*.pid"))
 
 
@@ -327,8 +330,10 @@ def _wait(server: Server, process: subprocess.Popen[bytes], log_file: Path) -> N
 
 
 def _stop(pid_files: Iterable[Path]) -> list[str]:
-    found = {pid_file: _process(pid_file) for pid_file in pid_files}
-    stop_processes([process for process in found.values() if process])
-    for pid_file in found:
+    stopped = []
+    for pid_file in pid_files:
+        if process := _process(pid_file):
+            stop_processes([process])
+            stopped.append(pid_file.stem)
         pid_file.unlink(missing_ok=True)
-    return [pid_file.stem for pid_file, process in found.items() if process]
+    return stopped

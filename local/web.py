@@ -14,7 +14,7 @@ from pathlib import Path
 import psutil
 
 from local.airflow import AIRFLOW, migrate
-from local.settings import LocalError
+from local.settings import LocalError, Settings
 from local.stack import stop_processes
 
 START_SECONDS = 180
@@ -30,21 +30,21 @@ PARTS = {
 }
 
 
-def serve(log_folder: Path, port: int, environment: Mapping[str, str]) -> None:
+def serve(settings: Settings, environment: Mapping[str, str]) -> None:
     """
     Run Airflow until it is interrupted, or until one of its parts ends.
 
-    :param log_folder: where each part's log goes, as ``airflow-<part>.log``
-    :param port: TCP port of the web UI, on 127.0.0.1
+    :param settings: port of the web UI, on 127.0.0.1, and folder of the parts' logs, ``airflow-<part>.log``
     :param environment: the variables that point Airflow at the local stack
     :raises LocalError: if a part does not come up, or ends
     """
-    url = f"http://localhost:{port}"
+    log_folder = settings.home / "log"
+    url = f"http://localhost:{settings.web_port}"
     variables = {
         **os.environ,
         **environment,
         "AIRFLOW__API__HOST": "127.0.0.1",
-        "AIRFLOW__API__PORT": str(port),
+        "AIRFLOW__API__PORT": str(settings.web_port),
         "AIRFLOW__API__WORKERS": "1",  # Airflow 3.0 starts four, which end each other on a slow machine
         "AIRFLOW__API__BASE_URL": url,
         "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"{url}/execution/",
@@ -53,7 +53,7 @@ def serve(log_folder: Path, port: int, environment: Mapping[str, str]) -> None:
     print(f"Starting Airflow; its logs are {log_folder}/airflow-*.log", flush=True)
     parts: dict[str, psutil.Popen] = {}
     try:
-        migrate(log_folder, variables)
+        migrate(settings, variables)
         for part, command in PARTS.items():
             with (log_folder / f"airflow-{part}.log").open("w") as log:
                 parts[part] = psutil.Popen([AIRFLOW, *command], env=variables, stdout=log, stderr=log)

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 
 # Airflow reads its settings when it is first imported, which is below.
@@ -33,6 +34,7 @@ os.environ |= {
 
 from local import airflow  # noqa: E402
 from local.__main__ import airflow_environment  # noqa: E402
+from local.redshift import postgres  # noqa: E402
 from local.settings import Settings  # noqa: E402
 
 SETTINGS = Settings()
@@ -60,21 +62,38 @@ def stack() -> Iterator[Settings]:
 
 
 @pytest.fixture(scope="session")
-def migrated(stack: Settings) -> Path:
-    """A copy of Airflow's folder as before the first run."""
-    airflow.migrate(stack.home / "log", os.environ)
-    return shutil.copytree(stack.airflow_home, stack.home / "airflow-migrated")
+def new_metadata(stack: Settings) -> Callable[[str], None]:
+    """Return what makes a metadata database as before Airflow's first run, in place of one of that name."""
+    airflow.migrate(stack, os.environ)
+
+    def run(*statements: str) -> None:
+        with psycopg.connect(postgres.dsn(stack, "postgres"), autocommit=True) as server:
+            for statement in statements:
+                server.execute(statement.encode())
+
+    run(f"ALTER DATABASE {airflow.DATABASE} RENAME TO migrated")
+    return lambda name: run(
+        f"DROP DATABASE IF EXISTS {name} WITH (FORCE)", f"CREATE DATABASE {name} TEMPLATE migrated"
+    )
 
 
 @pytest.fixture(scope="module")
-def airflow_home(stack: Settings, migrated: Path) -> Path:
+def metadata(stack: Settings, new_metadata: Callable[[str], None]) -> Iterator[psycopg.Connection]:
     """
-    Airflow's folder, without a memory of what other test files had it run.
+    Airflow's metadata database, without a memory of what other test files had it run.
 
     What it remembers of S3 would let the next run load nothing, and runs of theirs would hold up this file's.
     """
-    shutil.rmtree(stack.airflow_home)
-    return shutil.copytree(migrated, stack.airflow_home)
+    new_metadata(airflow.DATABASE)
+    with psycopg.connect(postgres.dsn(stack, airflow.DATABASE), autocommit=True) as connection:
+        yield connection
+
+
+def everything_in(database: psycopg.Connection) -> str:
+    """Return the rows of all tables as text."""
+    tables = database.execute("SELECT quote_ident(tablename) FROM pg_tables WHERE schemaname = 'public'")
+    rows = [database.execute(f"SELECT t::TEXT FROM {name} AS t".encode()) for (name,) in tables.fetchall()]
+    return "\n".join(row for found in rows for (row,) in found)
 
 
 @pytest.fixture

@@ -154,7 +154,7 @@ def test_the_whole_pipeline_runs_by_iam_over_verified_tls_as_a_user_with_few_pri
     )
 
 
-def test_the_password_may_lie_in_secrets_manager(stack, created, airflow_home, monkeypatch):
+def test_the_password_may_lie_in_secrets_manager(stack, created, metadata, monkeypatch):
     created.run("CREATE USER keeper PASSWORD 'Kept-1n-secret'")
     connection = local(stack, PASSWORD) | {"login": "keeper", "password": "Kept-1n-secret"}
     options = {"endpoint_url": stack.s3_url, "region_name": REGION}

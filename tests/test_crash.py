@@ -4,11 +4,9 @@ import copy
 import json
 import os
 import re
-import shutil
 import signal
 import subprocess
-import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,6 +17,7 @@ import pytest
 from airflow.providers.amazon.aws.hooks.redshift_sql import RedshiftSQLHook
 from airflow.providers.amazon.aws.hooks.s3 import S3Hook
 
+from local.airflow import AIRFLOW, database_url
 from local.settings import REGION, Settings
 from sparkify.tables import STAR, TABLES
 from tests.asset_state import AssetState
@@ -34,7 +33,6 @@ MOMENTS = ("before", "after") if ALL else ("after",)
 # How Amazon's driver says that its connection was closed; the second, while it waits for the answer to BEGIN.
 CUT_OFF = "server socket closed|unpack_from requires a buffer"
 
-AIRFLOW = str(Path(sys.executable).with_name("airflow"))
 BUCKET = "crash"
 VARIABLES = {
     "sparkify_log_data": f"s3://{BUCKET}/log_data/",
@@ -258,14 +256,14 @@ def test_a_run_after_one_that_was_cut_off_ends_as_undisturbed(scenario: Scenario
 
 @pytest.mark.parametrize("scenario", ["second delivery"], indirect=True)
 def test_an_airflow_that_is_killed_while_it_replaces_plays_ends_as_undisturbed_when_run_again(
-    scenario: Scenario, migrated: Path, tmp_path: Path
+    scenario: Scenario, stack: Settings, new_metadata: Callable[[str], None]
 ) -> None:
     variables = {f"AIRFLOW_VAR_{name.upper()}": value for name, value in VARIABLES.items()}
     command = [AIRFLOW, "dags", "test", "sparkify_etl"]
     # A metadata database of its own: the run that is killed stays "running" there, and holds up others
-    environment = os.environ | variables | {"PYTHONUNBUFFERED": "1", "AIRFLOW_HOME": str(tmp_path)}
-    # Without the settings, which name the folder
-    shutil.copytree(migrated, tmp_path, ignore=shutil.ignore_patterns("airflow.cfg"), dirs_exist_ok=True)
+    new_metadata("killed")
+    metadata = {"AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": database_url(stack, "killed")}
+    environment = os.environ | variables | metadata | {"PYTHONUNBUFFERED": "1"}
     scenario.restore()
     with subprocess.Popen(
         command, cwd=REPOSITORY, env=environment, stdout=subprocess.PIPE, text=True, start_new_session=True

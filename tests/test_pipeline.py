@@ -3,11 +3,9 @@
 import json
 import os
 import re
-import sqlite3
 import subprocess
 import sys
 from collections import Counter
-from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -19,7 +17,7 @@ from sqlalchemy import select
 
 from sparkify import run_notes
 from sparkify.tables import STAR
-from tests.conftest import REPOSITORY, rows
+from tests.conftest import REPOSITORY, everything_in, rows
 from tests.expected_star import REAL_DATA, expected_star, read_events, read_songs
 from tests.pipeline import star
 
@@ -50,7 +48,7 @@ def run_etl(*arguments, **variables):
 
 
 @pytest.fixture(scope="module")
-def first_run(created, airflow_home):
+def first_run(created, metadata):
     """The log of a run that found an empty warehouse without any table."""
     tables = rows(created, "SELECT table_name FROM information_schema.tables WHERE table_schema = 'public'")
     created.run([f"DROP TABLE {table}" for (table,) in tables])
@@ -66,9 +64,8 @@ def test_a_run_builds_the_star_that_an_independent_computation_expects(first_run
         assert found[table] == expected[table], table
 
 
-def test_the_runs_note_tells_what_it_loaded(first_run, airflow_home):
-    with closing(sqlite3.connect(airflow_home / "airflow.db")) as database:
-        notes = [note for (note,) in database.execute("SELECT content FROM dag_run_note")]
+def test_the_runs_note_tells_what_it_loaded(first_run, metadata):
+    notes = [note for (note,) in metadata.execute("SELECT content FROM dag_run_note")]
     assert any(note.startswith("Loaded staging_events: 30 files, ") for note in notes), notes
 
 
@@ -140,18 +137,18 @@ def test_tables_are_dropped_only_when_confirmed_and_the_next_run_loads_everythin
     assert star(created) == before
 
 
-def test_no_key_shows_in_logs_templates_xcoms_or_manifests(first_run, created, airflow_home, s3):
+def test_no_key_shows_in_logs_templates_xcoms_or_manifests(first_run, created, metadata, s3):
     connection = json.loads(os.environ["AIRFLOW_CONN_AWS_DEFAULT"])
     connection["login"] = "AKIAEXAMPLEKEYID0001"  # checkov:skip=CKV_SECRET_2:made up
     connection["password"] = "example/secret+key/0000000000000000000001"
     log = run_etl("-c", json.dumps({"check_ledger": True}), AIRFLOW_CONN_AWS_DEFAULT=json.dumps(connection))
-    database = (airflow_home / "airflow.db").read_bytes()
+    database = everything_in(metadata)
     own_files = "".join(s3.read_key(key, "sparkify-etl") for key in s3.list_keys("sparkify-etl"))
     for key in (connection["login"], connection["password"]):
         assert key not in masked(log)
-        assert key.encode() not in database
+        assert key not in database
         assert key not in own_files
-    assert b"arn:aws:iam::123456789012:role" in database  # rendered templates are what was searched
+    assert "arn:aws:iam::123456789012:role" in database  # rendered templates are what was searched
 
 
 @pytest.mark.skipif(not REAL_DATA.is_dir(), reason="the public data set is not on this machine")

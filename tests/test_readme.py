@@ -36,13 +36,13 @@ def shell(command):
 
 
 @pytest.mark.parametrize("command", [line for line in COMMANDS if line.startswith(PYTHON)])
-def test_commands_of_the_local_stack_do_what_they_say(command, warehouse, airflow_home):
+def test_commands_of_the_local_stack_do_what_they_say(command, warehouse, metadata):
     done = shell(command)
     assert done.returncode == 0, done.stdout + done.stderr
     assert rows(warehouse, "SELECT COUNT(*) FROM fact_songplays")[0] > (6000,)
 
 
-def test_after_make_up_a_shell_that_reads_the_environment_runs_airflow(airflow_home):
+def test_after_make_up_a_shell_that_reads_the_environment_runs_airflow(metadata):
     assert shell(f"{PYTHON} -m local up --airflow").returncode == 0  # what `make up` runs
     done = shell(f'set -a; eval "$({PYTHON} -m local env)"; {AIRFLOW} dags list')
     assert "sparkify_etl" in done.stdout, done.stderr

@@ -5,7 +5,6 @@ import os
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from hashlib import md5
-from pathlib import Path
 from typing import Any
 
 import jinja2
@@ -23,7 +22,7 @@ from sparkify.compat import AirflowFailException
 from sparkify.setup_check import check_privileges
 from sparkify.sql import quoted
 from sparkify.tables import MIGRATIONS, SQL_FOLDER, STAR, TABLES
-from tests.conftest import rows
+from tests.conftest import everything_in, rows
 from tests.expected_star import expected_star, read_events, read_songs
 from tests.pipeline import Pipeline, star
 from tests.test_pipeline import airflow, masked
@@ -412,7 +411,7 @@ def test_a_name_that_is_none_reaches_no_statement(
     assert privileges(stack) == before
 
 
-def test_the_password_shows_nowhere(admin: RedshiftSQLHook, airflow_home: Path) -> None:
+def test_the_password_shows_nowhere(admin: RedshiftSQLHook, metadata: psycopg.Connection) -> None:
     connection = json.loads(os.environ["AIRFLOW_CONN_REDSHIFT"]) | {"login": "secretive"}
     run = airflow(
         *("dags", "test", "sparkify_create_roles"),
@@ -422,13 +421,13 @@ def test_the_password_shows_nowhere(admin: RedshiftSQLHook, airflow_home: Path) 
     )
     assert run.returncode == 0, run.stdout
     assert 'Created user "secretive", who logs in by password' in run.stdout
-    database = (airflow_home / "airflow.db").read_bytes()
-    assert b"ALTER USER" in database  # rendered templates are what is searched
+    database = everything_in(metadata)
+    assert "ALTER USER" in database  # rendered templates are what is searched
     statements = str(rows(admin, "SELECT statement FROM local_statements"))
     digest = md5(f"{PASSWORD}secretive".encode(), usedforsecurity=False).hexdigest()
     for secret in (PASSWORD, digest):
         assert secret not in masked(run.stdout)
-        assert secret.encode() not in database
+        assert secret not in database
         assert secret not in statements
 
 

@@ -66,7 +66,7 @@ def summary(run):
     return {task_id: (state, text) for state, task_id, text in found}
 
 
-def test_all_is_well_on_the_local_stack(airflow_home, created, s3):
+def test_all_is_well_on_the_local_stack(metadata, created, s3):
     run = airflow("dags", "test", "sparkify_check_setup")
     assert run.returncode == 0, run.stdout
     assert "Setup check: 14 of 14 steps passed" in run.stdout
@@ -80,7 +80,7 @@ def test_all_is_well_on_the_local_stack(airflow_home, created, s3):
     assert s3.list_keys("sparkify-etl", prefix="runs/sparkify_check_setup/") == []
 
 
-def test_one_failure_hides_no_other_and_stops_only_what_needs_it(airflow_home, created, s3, connect):
+def test_one_failure_hides_no_other_and_stops_only_what_needs_it(metadata, created, s3, connect):
     connection = json.loads(os.environ["AIRFLOW_CONN_REDSHIFT"]) | {"password": "wr0ng"}
     run = airflow(
         *("dags", "test", "sparkify_check_setup"),

@@ -7,6 +7,8 @@ import subprocess
 import sys
 import time
 import urllib.request
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 
 import airflow
 import psutil
@@ -34,7 +36,7 @@ def request(url, token=None, body=None):
 
 
 @pytest.fixture(scope="module")
-def web(airflow_home, created):
+def web(metadata, created):
     """The process, its address, and an API token of the user it names; the last test stops it."""
     # Before it starts, for its scheduler begins with a run at once.
     created.run([f"DELETE FROM {table}" for table in TABLES])
@@ -74,13 +76,25 @@ def test_scheduled_and_triggered_runs_end_green_and_nothing_listens_beyond_this_
     assert notes["checked"].startswith("Loaded staging_events: ")
     assert created.get_first("SELECT COUNT(*) FROM fact_songplays")[0] > 6000
     family = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
-    listening = {
-        connection.laddr.ip
-        for member in family
-        for connection in member.net_connections("inet")
-        if connection.status == psutil.CONN_LISTEN
-    }
+    listening = set()
+    for member in family:
+        with suppress(psutil.NoSuchProcess):  # it has ended meanwhile
+            listening |= {
+                connection.laddr.ip
+                for connection in member.net_connections("inet")
+                if connection.status == psutil.CONN_LISTEN
+            }
     assert listening == {"127.0.0.1"}
+
+
+def test_changes_asked_for_at_once_are_all_made(web):
+    _, url, token = web
+    variables = f"{url}/api/v2/variables"
+    names = [f"changed_{number}" for number in range(40)]
+    with ThreadPoolExecutor(8) as threads:
+        list(threads.map(lambda name: request(variables, token, {"key": name, "value": "1"}), names))
+    found = request(f"{variables}?variable_key_pattern=changed_", token)
+    assert found["total_entries"] == len(names)
 
 
 def test_stopping_it_stops_every_part_even_one_that_hangs(web):

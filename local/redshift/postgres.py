@@ -54,6 +54,8 @@ class Postgres:
         self._settings = settings
         self._folder = Path()
         self._binaries = Path()
+        #: How its superuser connects to the warehouse's database, once it has been started.
+        self.dsn = ""
 
     def start(self) -> None:
         """
@@ -73,6 +75,7 @@ class Postgres:
                 self._control(
                     "start", "-t", "60", "-l", log, "-o", f"-k '{self._folder}'", what=f"start (log: {log})"
                 )
+        self.dsn = dsn(self._settings, REDSHIFT_DATABASE)
         self._install_catalog()
 
     def stop(self) -> None:
@@ -81,18 +84,8 @@ class Postgres:
             self._control("stop", "-m", "fast", what="stop")
 
     @property
-    def dsn(self) -> str:
-        """Return how its superuser connects to the warehouse's database."""
-        return self._dsn(REDSHIFT_DATABASE)
-
-    @property
     def _data(self) -> Path:
         return self._folder / "data"
-
-    def _dsn(self, database: str) -> str:
-        if self._existing:
-            return make_conninfo(self._existing, dbname=database)
-        return make_conninfo(host=str(self._folder), user=SUPERUSER, dbname=database)
 
     def _control(self, action: str, *options: str | Path, what: str) -> None:
         _run(
@@ -113,7 +106,7 @@ class Postgres:
     def answers(self) -> bool:
         """Return whether it can be connected to."""
         try:
-            psycopg.connect(self._dsn("postgres"), connect_timeout=5).close()
+            psycopg.connect(dsn(self._settings, "postgres"), connect_timeout=5).close()
         except psycopg.OperationalError:
             return False
         return True
@@ -141,7 +134,7 @@ class Postgres:
         ]
 
     def _install_catalog(self) -> None:
-        with psycopg.connect(self._dsn("postgres"), autocommit=True) as connection:
+        with psycopg.connect(dsn(self._settings, "postgres"), autocommit=True) as connection:
             if connection.info.server_version < OLDEST_VERSION * 10000:
                 raise _too_old(
                     f"{_DSN_VARIABLE} leads to", connection.info.parameter_status("server_version") or "?"
@@ -196,6 +189,20 @@ class Postgres:
         ):
             listed = [sql.SQL("{} {}").format(sql.Identifier(k), sql.Literal(v)) for k, v in options.items()]
             connection.execute(sql.SQL(statement).format(sql.SQL(", ").join(listed)))
+
+
+def dsn(settings: Settings, database: str) -> str:
+    """
+    Return how the superuser connects to a database of this PostgreSQL.
+
+    There is no password: the folder of its socket is closed to other accounts.
+
+    :param settings: where the stack keeps its files
+    :param database: the database's name
+    """
+    if existing := os.environ.get(_DSN_VARIABLE):
+        return make_conninfo(existing, dbname=database)
+    return make_conninfo(host=str(_folder(settings)), user=SUPERUSER, dbname=database)
 
 
 def _is_postgres(pid: int) -> bool:

@@ -18,6 +18,8 @@ import psycopg
 import pytest
 
 from local import stack
+from local.airflow import DATABASE
+from local.redshift import postgres
 from local.settings import REPOSITORY, LocalError, Settings
 
 
@@ -167,19 +169,20 @@ def test_up_without_data_serves_a_generated_sample(local: Local) -> None:
 def test_the_warehouse_survives_a_restart_but_not_a_fresh_one(local: Local) -> None:
     local.up()
     # Airflow's database remembers what the warehouse has: were it kept, the next run would load nothing
-    remembered = local.settings.airflow_home / "airflow.db"
-    remembered.parent.mkdir()
-    remembered.touch()
+    dsn = postgres.dsn(local.settings, "postgres")
+    with psycopg.connect(dsn, autocommit=True) as server:
+        server.execute(f"CREATE DATABASE {DATABASE}".encode())
     with psycopg.connect(local.settings.redshift_dsn) as connection:
         connection.execute("CREATE TABLE pets (id INTEGER)")
     local("down")
     local.up()
     assert local.query(b"SELECT * FROM pets") == []
-    assert remembered.exists()
+    psycopg.connect(dsn, dbname=DATABASE).close()
     assert local("up", "--fresh", "--data", local.data).returncode == 0
     with pytest.raises(psycopg.errors.UndefinedTable):
         local.query(b"SELECT * FROM pets")
-    assert not remembered.exists()
+    with pytest.raises(psycopg.OperationalError, match="does not exist"):
+        psycopg.connect(dsn, dbname=DATABASE)
 
 
 def test_a_taken_port_is_named_with_its_variable_and_nothing_is_left_running(local: Local) -> None:
