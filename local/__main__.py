@@ -3,10 +3,12 @@
 import argparse
 import json
 import os
+import re
 import shutil
 import sys
 import time
 from collections.abc import Sequence
+from datetime import date
 from decimal import Decimal
 from pathlib import Path
 
@@ -40,6 +42,7 @@ REPORTED_TABLES = (
     "staging_songs",
     "etl_files",
 )
+EVER = {"range_start": date.min, "range_end": date.max}
 TOP_SONGS = REPOSITORY / "include" / "sql" / "analytics" / "top_songs.sql"
 
 
@@ -201,7 +204,7 @@ def _report(settings: Settings, _: argparse.Namespace) -> int:
                 for table in REPORTED_TABLES
                 for row in connection.execute(f"SELECT '{table}', COUNT(*) FROM {table}".encode())
             ]
-            top_songs = connection.execute(TOP_SONGS.read_bytes())
+            top_songs = connection.execute(re.sub(rb":(\w+)", rb"%(\1)s", TOP_SONGS.read_bytes()), EVER)
             header = [column.name for column in top_songs.description or ()]
             songs = top_songs.fetchmany(10)
     except psycopg.Error as error:

@@ -1,12 +1,13 @@
 """The local stack, started once for all tests in a folder of its own, and Airflow's settings for it."""
 
 import os
+import re
 import shutil
 import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -120,6 +121,18 @@ def warehouse(created: RedshiftSQLHook) -> RedshiftSQLHook:
 def rows(hook: DbApiHook, sql: str) -> list[tuple]:
     """Return a query's rows as tuples, whatever the driver makes of them."""
     return [tuple(row) for row in hook.get_records(sql)]
+
+
+#: Values of the parameters in ``include/sql/analytics``, and of those that filter nothing in ``operations``.
+EVER = {
+    **{"range_start": "'2000-01-01'", "range_end": "'2100-01-01'"},
+    **{"dataset": "''", "file": "''", "reason": "''", "page": "0"},
+}
+
+
+def bound(question: Path, values: Mapping[str, str]) -> str:
+    """Return a question with constants in place of its parameters, as a client may put them there."""
+    return re.sub(r":(\w+)", lambda found: values[found[1]], question.read_text())
 
 
 def context(**changes: Any) -> Any:

@@ -17,7 +17,7 @@ from sqlalchemy import select
 
 from sparkify import run_notes
 from sparkify.tables import STAR
-from tests.conftest import REPOSITORY, everything_in, rows
+from tests.conftest import EVER, REPOSITORY, bound, everything_in, rows
 from tests.expected_star import REAL_DATA, expected_star, read_events, read_songs
 from tests.pipeline import star
 
@@ -92,7 +92,7 @@ def test_the_copy_in_the_log_is_complete_and_holds_no_credential(first_run):
 
 @pytest.mark.parametrize("path", sorted(ANALYTICS.glob("*.sql")), ids=lambda path: path.stem)
 def test_every_question_has_an_answer(first_run, created, path):
-    assert rows(created, path.read_text())
+    assert rows(created, bound(path, EVER))
 
 
 def test_the_top_songs_are_those_that_the_files_count(first_run, created, stack):
@@ -101,7 +101,7 @@ def test_the_top_songs_are_those_that_the_files_count(first_run, created, stack)
         for event in read_events(stack.home / "sample")
         if event["page"] == "NextSong" and event["userId"]
     )
-    top = rows(created, (ANALYTICS / "top_songs.sql").read_text())
+    top = rows(created, bound(ANALYTICS / "top_songs.sql", EVER))
     assert [count for _, _, count, _ in top] == [count for _, count in plays.most_common(10)]
     assert all(plays[title, artist] == count for title, artist, count, _ in top)
 

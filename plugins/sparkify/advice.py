@@ -93,6 +93,11 @@ _BY_MESSAGE = (
     ),
     (r'database "([^"]+)" does not exist', 'Correct "schema" of the connection, which names the database'),
     (
+        r'relation "([^"]+)" does not exist',
+        "Trigger sparkify_etl, which creates the tables, or let the search_path of the connection's user name"
+        " their schema",
+    ),
+    (
         r"permission denied for schema (\S+)",
         f"GRANT USAGE, CREATE ON SCHEMA {{0}} to the connection's user{_OR_OWN}",
     ),

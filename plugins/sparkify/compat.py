@@ -8,6 +8,7 @@ MWAA offers (https://docs.aws.amazon.com/mwaa/latest/userguide/airflow-versions.
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
+from airflow.plugins_manager import AirflowPlugin
 from airflow.sdk import Variable
 
 if TYPE_CHECKING:
@@ -34,7 +35,11 @@ except ImportError:
     RetryPolicy, HAS_RETRY_POLICIES = object, False  # type: ignore[misc, assignment]
     RetryDecision = None  # type: ignore[misc, assignment]
 
+#: Whether Airflow's web UI has a place for a page of ours.
+HAS_PAGES = hasattr(AirflowPlugin, "external_views")
+
 __all__ = [
+    "HAS_PAGES",
     "HAS_RETRY_POLICIES",
     "AirflowException",
     "AirflowFailException",

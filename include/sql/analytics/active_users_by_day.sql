@@ -5,5 +5,6 @@ SELECT
     COUNT(DISTINCT CASE WHEN level = 'paid' THEN user_id END) AS paying_listeners,
     COUNT(*) AS plays
 FROM fact_songplays
+WHERE start_time >= :range_start AND start_time < :range_end
 GROUP BY TRUNC(start_time)
 ORDER BY listening_day

@@ -6,5 +6,6 @@ SELECT
     ROUND(1.0 * COUNT(*) / COUNT(DISTINCT TRUNC(dim_time.start_time)), 1) AS plays_per_day
 FROM fact_songplays
 INNER JOIN dim_time ON fact_songplays.start_time = dim_time.start_time
+WHERE fact_songplays.start_time >= :range_start AND fact_songplays.start_time < :range_end
 GROUP BY dim_time.weekday
 ORDER BY dim_time.weekday

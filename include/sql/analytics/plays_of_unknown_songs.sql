@@ -5,7 +5,7 @@ SELECT
     duration,
     COUNT(*) AS plays
 FROM fact_songplays
-WHERE song_id IS NULL
+WHERE song_id IS NULL AND start_time >= :range_start AND start_time < :range_end
 GROUP BY song_title, artist_name, duration
 ORDER BY plays DESC, song_title ASC, artist_name ASC, duration ASC
 LIMIT 10

@@ -6,6 +6,7 @@ WITH sessions AS (
         DATEDIFF(SECOND, MIN(start_time), MAX(start_time)) / 60.0 AS minutes,
         MIN(item_in_session) AS first_item
     FROM fact_songplays
+    WHERE start_time >= :range_start AND start_time < :range_end
     GROUP BY session_id
 )
 
