@@ -7,7 +7,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -21,12 +21,13 @@ START_SECONDS = 180
 LOG_LINES = 15
 
 # What `airflow standalone` runs, but without the log servers, which would listen on every network interface:
-# all parts read logs from the one folder.
+# all parts read logs from the one folder. The scheduler comes last: a task that it starts before the API
+# server answers fails, and is tried again only minutes later.
 PARTS = {
     "api-server": ["api-server"],
-    "scheduler": ["scheduler", "--skip-serve-logs"],
     "dag-processor": ["dag-processor"],
     "triggerer": ["triggerer", "--skip-serve-logs"],
+    "scheduler": ["scheduler", "--skip-serve-logs"],
 }
 
 
@@ -55,9 +56,11 @@ def serve(settings: Settings, environment: Mapping[str, str]) -> None:
     try:
         migrate(settings, variables)
         for part, command in PARTS.items():
+            if part == "scheduler":
+                _wait(["metadatabase"], parts, url, log_folder)
             with (log_folder / f"airflow-{part}.log").open("w") as log:
                 parts[part] = psutil.Popen([AIRFLOW, *command], env=variables, stdout=log, stderr=log)
-        _wait(parts, url, log_folder)
+        _wait(["scheduler", "dag_processor", "triggerer"], parts, url, log_folder)
         passwords = Path(environment["AIRFLOW_HOME"], "simple_auth_manager_passwords.json.generated")
         for user, password in json.loads(passwords.read_text()).items():
             print(f"Airflow is up: {url}, user {user}, password {password} (Ctrl-C stops it)", flush=True)
@@ -68,7 +71,8 @@ def serve(settings: Settings, environment: Mapping[str, str]) -> None:
         stop_processes(list(parts.values()))
 
 
-def _wait(parts: Mapping[str, psutil.Popen], url: str, log_folder: Path) -> None:
+def _wait(healthy: Sequence[str], parts: Mapping[str, psutil.Popen], url: str, log_folder: Path) -> None:
+    """Wait until the API server calls all of these healthy."""
     deadline = time.monotonic() + START_SECONDS
     while time.monotonic() < deadline:
         _refuse_ended(parts, log_folder)
@@ -77,9 +81,7 @@ def _wait(parts: Mapping[str, psutil.Popen], url: str, log_folder: Path) -> None
             urllib.request.urlopen(f"{url}/api/v2/monitor/health", timeout=5) as answer,
         ):
             health = json.load(answer)
-            if all(
-                health[part]["status"] == "healthy" for part in ("scheduler", "dag_processor", "triggerer")
-            ):
+            if all(health[part]["status"] == "healthy" for part in healthy):
                 return
         time.sleep(0.5)
     raise LocalError(f"Airflow is not healthy after {START_SECONDS} s; see {log_folder}/airflow-*.log")
