@@ -1,0 +1,220 @@
+"""Airflow's web UI and the page in it, as a person uses them, in a real browser."""
+
+import csv
+import re
+import shutil
+from collections.abc import Iterator
+from datetime import date
+from typing import Any
+
+import psycopg
+import pytest
+
+from sparkify.compat import HAS_PAGES
+
+if not HAS_PAGES:
+    pytest.skip("Airflow 3.0 has no place for a page", allow_module_level=True)
+
+from airflow.providers.amazon.aws.hooks.redshift_sql import RedshiftSQLHook
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Browser, FrameLocator, Page, expect, sync_playwright
+
+from sparkify.tables import SQL_FOLDER
+from tests.conftest import bound, rows
+from tests.web import Web, running_web
+
+CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
+pytestmark = pytest.mark.skipif(not CHROMIUM, reason="there is no Chromium on this machine")
+
+# Chromium looks for Google's hosts at every start, and root may not have its sandbox.
+FLAGS = ("--no-sandbox", "--disable-background-networking", "--disable-component-update", "--disable-sync")
+WAIT = 120_000  # milliseconds; a busy machine is slow
+NOVEMBER = {"range_start": "'2018-11-01'", "range_end": "'2018-12-01'"}
+
+
+@pytest.fixture(scope="module")
+def web(metadata: psycopg.Connection, created: RedshiftSQLHook) -> Iterator[Web]:
+    """Airflow, as before its first run."""
+    with running_web(created) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with sync_playwright() as playwright:
+        yield playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+
+
+@pytest.fixture(scope="module")
+def ui(web: Web, browser: Browser) -> Iterator[Page]:
+    """Airflow's web UI, after a login; nothing may be asked of other hosts."""
+    page = browser.new_context(base_url=web.url, viewport={"width": 1280, "height": 1000}).new_page()
+    page.set_default_timeout(WAIT)
+    expect.set_options(timeout=WAIT)
+    elsewhere: list[str] = []
+    page.on("request", lambda request: elsewhere.append(request.url))
+    page.goto("/")
+    page.locator("input[name=username]").fill(web.user)
+    page.locator("input[name=password]").fill(web.password)
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("link", name="Sparkify", exact=True)).to_be_visible()
+    yield page
+    assert {url for url in elsewhere if not url.startswith((web.url, "blob:", "data:"))} == set()
+
+
+@pytest.fixture(scope="module")
+def loaded(ui: Page) -> str:
+    """Trigger a run through the form, wait until it is green, and return its note."""
+    ui.goto("/dags/sparkify_etl")
+    ui.get_by_role("button", name="Trigger").first.click()
+    form = ui.get_by_role("dialog")
+    form.locator("input[name=element_reload_prefix]").fill("s3://udacity-dend/log_data/")
+    form.get_by_role("button", name="Trigger", exact=True).click()
+    ui.wait_for_url("**/runs/manual__*")
+    expect(ui.get_by_test_id("state-badge").first).to_have_text("Success")
+    ui.reload()  # the run's note is shown as it was when the run was opened
+    return ui.get_by_text("Loaded staging_events: ").first.inner_text()
+
+
+@pytest.fixture
+def page(ui: Page, loaded: str) -> FrameLocator:
+    """The page, opened from Airflow's navigation."""
+    ui.goto("/")
+    ui.get_by_role("link", name="Sparkify", exact=True).click()
+    frame = ui.frame_locator("iframe[title=Sparkify]")
+    expect(frame.locator("#card-plays_by_day svg")).to_be_visible()
+    return frame
+
+
+def texts(page: FrameLocator, card: str) -> list[list[str]]:
+    """Return the cells of a card's table, by row."""
+    table = page.locator(f"#card-{card} tbody tr")
+    expect(table.first).to_be_visible()
+    return [row.locator("td").all_inner_texts() for row in table.all()]
+
+
+def tiles(page: FrameLocator) -> dict[str, str]:
+    expect(page.locator(".tile").first).to_be_visible()
+    return {
+        tile.locator("dt").inner_text(): tile.locator("dd").inner_text().split("\n")[0]
+        for tile in page.locator(".tile").all()
+    }
+
+
+def asked(created: RedshiftSQLHook, question: str, values: dict[str, str]) -> list[tuple[Any, ...]]:
+    return rows(created, bound(SQL_FOLDER / "analytics" / f"{question}.sql", values))
+
+
+def test_who_is_not_logged_in_sees_neither_page_nor_answers(web: Web, browser: Browser) -> None:
+    stranger = browser.new_context(base_url=web.url).new_page()
+    stranger.goto("/sparkify/")
+    expect(stranger.locator("input[name=password]")).to_be_visible()
+    for path in ("/sparkify/api/totals", "/sparkify/api/runs", "/sparkify/api/top_songs.csv"):
+        assert stranger.request.get(path).status == 401
+
+
+def test_a_run_tells_what_it_loaded(loaded: str) -> None:
+    assert re.match(r"Loaded staging_events: 30 files, .* staged, 0 rejected; staging_songs: ", loaded)
+
+
+def test_the_page_shows_what_the_warehouse_answers(page: FrameLocator, created: RedshiftSQLHook) -> None:
+    page.get_by_role("button", name="All").click()
+    ((plays, listeners, paying, _, hours, _),) = asked(created, "totals", NOVEMBER)
+    expect(page.locator(".tile dd").first).to_have_text(f"{plays:,}")
+    assert tiles(page) | {"Plays of known songs": ""} == {
+        "Plays": f"{plays:,}",
+        "Listeners": f"{listeners:,}",
+        "Of them paying": f"{paying:,}",
+        "Hours of music": f"{hours:,}",
+        "Plays of known songs": "",
+    }
+    songs = [[title, artist, str(count)] for title, artist, count, _ in asked(created, "top_songs", NOVEMBER)]
+    assert texts(page, "top_songs") == [[text.strip() for text in song] for song in songs]
+
+
+def test_a_shorter_range_shows_less(page: FrameLocator, created: RedshiftSQLHook) -> None:
+    page.get_by_label("From", exact=True).fill("2018-11-10")
+    page.get_by_label("To", exact=True).fill("2018-11-12")
+    values = {"range_start": "'2018-11-10'", "range_end": "'2018-11-13'"}
+    ((plays, *_),) = asked(created, "totals", values)
+    expect(page.locator(".tile dd").first).to_contain_text(f"{plays:,}")
+    places = [
+        [place, str(users), str(count)] for place, count, users, _ in asked(created, "top_locations", values)
+    ]
+    assert texts(page, "top_locations") == places
+
+
+def test_a_chart_comes_with_its_sql_and_as_csv(
+    ui: Page, page: FrameLocator, created: RedshiftSQLHook
+) -> None:
+    page.get_by_role("button", name="All").click()
+    card = page.locator("#card-plays_by_day")
+    card.get_by_text("SQL").click()
+    expect(card.locator("pre")).to_contain_text("start_time >= :range_start AND start_time < :range_end")
+    with ui.expect_download() as download:
+        card.get_by_role("link", name="CSV").click()
+    with download.value.path().open(newline="") as file:
+        header, *found = csv.reader(file)
+    assert header == ["listening_day", "paid_plays", "free_plays"]
+    expected = asked(created, "plays_by_day", NOVEMBER)
+    assert [(date.fromisoformat(day), int(paid), int(free)) for day, paid, free in found] == expected
+
+
+def test_the_pipelines_view_shows_runs_files_checks_and_rejected_rows(
+    page: FrameLocator, created: RedshiftSQLHook
+) -> None:
+    created.run(
+        "INSERT INTO etl_rejected_rows"
+        " (dataset, s3_key, line_number, column_name, reason, raw_line, run_id, rejected_at)"
+        " VALUES ('staging_events', 's3://b/x.json', 7, 'ts', 'Overflow', '<b>{}</b>', 'r', SYSDATE)"
+    )
+    page.get_by_role("link", name="Pipeline").click()
+    (latest, *_) = texts(page, "runs")
+    assert latest[1:3] == ["manual", "success"]
+    assert latest[4] == "30"
+    files = [row[:2] for row in texts(page, "files_by_dataset")]
+    assert files == [["staging_events", "30"], ["staging_songs", "303"]]
+    checks = {name: found for name, _, found in texts(page, "check_results")}
+    assert checks["fact_songplays: one row per songplay_id"] == "0"
+    page.get_by_role("searchbox", name="Reason").fill("overflow")
+    page.get_by_role("button", name="Show").click()
+    ((_, file, line, column, reason, _),) = texts(page, "rejected_rows")
+    assert (file, line, column, reason) == ("s3://b/x.json", "7", "ts", "Overflow")
+    page.locator("#card-rejected_rows tbody summary").click()
+    expect(page.locator("#card-rejected_rows tbody pre")).to_have_text("<b>{}</b>")  # text, no HTML
+
+
+@pytest.mark.parametrize("view", ["Listening", "Pipeline"])
+@pytest.mark.parametrize("theme", ["light", "dark"])
+@pytest.mark.parametrize("width", [1280, 390])
+def test_anybody_can_read_it_in_either_theme_and_at_either_width(
+    ui: Page, page: FrameLocator, theme: str, width: int, view: str
+) -> None:
+    ui.evaluate(f"document.documentElement.className = '{theme}'")
+    ui.set_viewport_size({"width": width, "height": 1000})
+    page.get_by_role("link", name=view).click()
+    expect(page.locator("table").first).to_be_visible()
+    expect(page.locator("[aria-busy]")).to_have_count(0)
+    frame = ui.locator("iframe[title=Sparkify]").element_handle().content_frame()
+    found = Axe().run(frame).response["violations"]
+    assert [(each["id"], [node["html"] for node in each["nodes"]]) for each in found] == []
+    body = page.locator("body")
+    assert body.evaluate("body => document.documentElement.scrollWidth <= innerWidth")
+    assert body.evaluate("() => document.documentElement.dataset.theme") == theme
+    ui.set_viewport_size({"width": 1280, "height": 1000})
+
+
+def test_a_warehouse_without_plays_says_what_to_do(ui: Page, loaded: str) -> None:
+    nothing = {"columns": ["plays", "oldest_play", "newest_play"], "rows": [[0, None, None]]}
+    ui.route("**/sparkify/api/span_of_plays", lambda route: route.fulfill(json=nothing))
+    ui.goto("/sparkify/")
+    expect(ui.get_by_text("The warehouse is empty. Trigger the DAG sparkify_etl")).to_be_visible()
+    ui.unroute_all()
+
+
+def test_a_warehouse_that_does_not_answer_says_so_in_each_card(ui: Page, loaded: str) -> None:
+    refused = "Connection refused. Is it up?"
+    ui.route("**/sparkify/api/*", lambda route: route.fulfill(status=503, body=refused))
+    ui.goto("/sparkify/#pipeline")
+    expect(ui.get_by_role("alert")).to_have_text([refused] * 5)
+    ui.unroute_all()
