@@ -73,6 +73,7 @@ bench: $(VENV)/ready ## the benchmarks, each as a ratio taken in one run
 	$(BIN)/python -m benchmarks.growth
 	$(BIN)/python -m benchmarks.files
 	$(BIN)/python -m benchmarks.copy
+	$(BIN)/python -m benchmarks.page
 
 package: ## what Amazon MWAA takes, in dist/: dags/, plugins.zip and requirements.txt
 	$(PYTHON) deploy/mwaa/package.py dist

@@ -42,6 +42,12 @@ REPORTED_TABLES = (
     "staging_songs",
     "etl_files",
 )
+NEXT = """\
+What to try next:
+  make web                           the pipeline in Airflow's web UI, and a page with charts of all this
+  .venv/bin/python -m local psql     the warehouse, for questions of your own
+  make demo DATA=folder              the same with your own log_data/ and song_data/
+  make down                          stops the local stack"""
 EVER = {"range_start": date.min, "range_end": date.max}
 TOP_SONGS = REPOSITORY / "include" / "sql" / "analytics" / "top_songs.sql"
 
@@ -138,8 +144,8 @@ def _demo(settings: Settings, arguments: argparse.Namespace) -> int:
     seconds = demo.run_pipeline(settings.home / "log" / "demo.log", airflow_environment(settings))
     print()
     _report(settings, arguments)
-    print(f"\nThe run took {seconds:.1f} s, all of it {time.monotonic() - began:.1f} s.", end=" ")
-    print("`python -m local psql` asks the warehouse more, `make down` stops the local stack.")
+    print(f"\nThe run took {seconds:.1f} s, all of it {time.monotonic() - began:.1f} s.")
+    print(NEXT)
     return 0
 
 

@@ -9,6 +9,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from importlib.metadata import version
 from pathlib import Path
 
 import psutil
@@ -64,6 +65,11 @@ def serve(settings: Settings, environment: Mapping[str, str]) -> None:
         passwords = Path(environment["AIRFLOW_HOME"], "simple_auth_manager_passwords.json.generated")
         for user, password in json.loads(passwords.read_text()).items():
             print(f"Airflow is up: {url}, user {user}, password {password} (Ctrl-C stops it)", flush=True)
+        print(
+            f"  {url}/dags/sparkify_etl  the pipeline, which runs now, every hour, and by Trigger", flush=True
+        )
+        if not version("apache-airflow").startswith("3.0."):  # which has no place for pages
+            print(f"  {url}/plugin/sparkify    what it found, under Sparkify in the navigation", flush=True)
         while True:
             _refuse_ended(parts, log_folder)
             time.sleep(1)
