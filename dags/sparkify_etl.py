@@ -12,7 +12,7 @@ any time. Rows that could not be loaded are in `etl_rejected_rows`, the checks' 
 from datetime import datetime, timedelta
 
 from airflow.providers.standard.operators.python import ShortCircuitOperator
-from airflow.sdk import Param, chain, dag
+from airflow.sdk import Asset, Param, TaskGroup, chain, dag
 
 from sparkify.checks import Check, not_empty, not_null, references, unique
 from sparkify.new_files import anything_to_load
@@ -28,7 +28,7 @@ from sparkify.ranges import Index
 from sparkify.retries import RETRY_POLICY
 from sparkify.sql import identifier
 from sparkify.state import WAREHOUSE
-from sparkify.tables import ANALYSTS_GRANTS, DDL, MIGRATIONS, SQL_FOLDER, STAGING
+from sparkify.tables import ANALYSTS_GRANTS, DDL, MIGRATIONS, SQL_FOLDER, STAGING, STAR
 
 PREFIXES = {
     "staging_events": "{{ var.value.sparkify_log_data }}",
@@ -44,6 +44,12 @@ STAGE = {
     "work_prefix": "{{ var.value.sparkify_work_prefix }}",
     "max_rejected_rows": "{{ var.value.get('sparkify_max_rejected_rows', 100) }}",
 }
+
+STAGE_DOC = (
+    "COPYs the files that `etl_files` lacks, in one transaction. Lines that do not fit are kept in"
+    " `etl_rejected_rows` with file, line and reason; with `sparkify_max_rejected_rows` of them it fails."
+)
+SOURCES = {"staging_events": Asset("sparkify_log_data"), "staging_songs": Asset("sparkify_song_data")}
 
 DIMENSIONS = (
     ("dim_users", "user_id", "staging_events"),
@@ -121,6 +127,11 @@ STAR_CHECKS = (
         severity="warn",
     ),
 )
+
+
+def assets(*tables):
+    """Return the tables as Airflow's asset graph and other DAGs know them."""
+    return [Asset(f"sparkify_{table}") for table in tables]
 
 
 def loaded_plays(ti):
@@ -201,67 +212,118 @@ def sparkify_etl():
         task_id="find_new_files",
         python_callable=anything_to_load,
         op_kwargs={"prefixes": PREFIXES, "conn_id": "redshift", "aws_conn_id": "aws_default"},
-        inlets=[WAREHOUSE],
+        inlets=[WAREHOUSE, *SOURCES.values()],
+        doc_md="Lists both prefixes. If they look as the last complete run left them, all else is skipped,"
+        " and the warehouse is not even connected to.",
     )
     create_tables = CreateTablesOperator(
-        task_id="create_tables", ddl=DDL, migrations=MIGRATIONS, afterwards=[ANALYSTS_GRANTS]
+        task_id="create_tables",
+        ddl=DDL,
+        migrations=MIGRATIONS,
+        afterwards=[ANALYSTS_GRANTS],
+        doc_md="Creates the tables that are missing, and brings those of an older release up to date.",
     )
-    stage_events = StageToRedshiftOperator(
-        task_id="stage_events",
-        table="staging_events",
-        prefix=PREFIXES["staging_events"],
-        copy_options=["TIMEFORMAT 'epochmillisecs'"],
-        **STAGE,
-    )
-    stage_songs = StageToRedshiftOperator(
-        task_id="stage_songs", table="staging_songs", prefix=PREFIXES["staging_songs"], **STAGE
-    )
-    check_staging = DataQualityOperator(
-        task_id="check_staging", checks=STAGING_CHECKS, reads=STAGING, retry_on_failure=False
-    )
-    load_dimensions = [
-        LoadDimensionOperator(
-            task_id=f"load_{table}", table=table, key=[key], sql=f"transform/{table}.sql", reads=[staging]
+    with TaskGroup("stage_files", prefix_group_id=False, tooltip="New files into the staging tables"):
+        stage_events = StageToRedshiftOperator(
+            task_id="stage_events",
+            table="staging_events",
+            prefix=PREFIXES["staging_events"],
+            copy_options=["TIMEFORMAT 'epochmillisecs'"],
+            inlets=[SOURCES["staging_events"]],
+            outlets=assets("staging_events"),
+            doc_md=STAGE_DOC,
+            **STAGE,
         )
-        for table, key, staging in DIMENSIONS
-    ]
-    load_fact_songplays = LoadFactOperator(
-        task_id="load_fact_songplays",
-        table="fact_songplays",
-        key=["songplay_id"],
-        sql="transform/fact_songplays.sql",
-        time_column="start_time",
-        index=Index("etl_sessions", "session_id"),
-        rejected_sql="transform/etl_rejected_rows.sql",
-        manifest="{{ ti.xcom_pull(task_ids='stage_events')['manifest'] or '' }}",
-        replace_from="{{ params.replace_from or '' }}",
-        replace_to="{{ params.replace_to or '' }}",
-        dependents={"dim_time": "start_time"},
-        reads=["staging_events"],
-    )
-    load_dim_time = LoadDimensionOperator(
-        task_id="load_dim_time",
-        table="dim_time",
-        key=["start_time"],
-        sql="transform/dim_time.sql",
-        within="start_time",
-        reads=["staging_events"],
-    )
-    relink_songplays = LoadFactOperator(
-        task_id="relink_songplays",
-        table="fact_songplays",
-        key=["songplay_id"],
-        sql="transform/fact_songplays_relinked.sql",
-        time_column="start_time",
-        reads=["staging_songs"],
-    )
+        stage_songs = StageToRedshiftOperator(
+            task_id="stage_songs",
+            table="staging_songs",
+            prefix=PREFIXES["staging_songs"],
+            inlets=[SOURCES["staging_songs"]],
+            outlets=assets("staging_songs"),
+            doc_md=STAGE_DOC,
+            **STAGE,
+        )
+        check_staging = DataQualityOperator(
+            task_id="check_staging",
+            checks=STAGING_CHECKS,
+            reads=STAGING,
+            retry_on_failure=False,
+            inlets=assets(*STAGING),
+            outlets=assets("etl_quality_results"),
+            doc_md="Looks for what is odd in the files, but can be loaded: it warns.",
+        )
+    with TaskGroup("load_dimensions", prefix_group_id=False, tooltip="Users, songs and artists"):
+        load_dimensions = [
+            LoadDimensionOperator(
+                task_id=f"load_{table}",
+                table=table,
+                key=[key],
+                sql=f"transform/{table}.sql",
+                reads=[staging],
+                inlets=assets(staging),
+                outlets=assets(table),
+                doc_md=f"Replaces the rows of `{table}` that the staged files change;"
+                f" `transform/{table}.sql` says which row wins.",
+            )
+            for table, key, staging in DIMENSIONS
+        ]
+    with TaskGroup("load_plays", prefix_group_id=False, tooltip="Plays, their times and their songs"):
+        load_fact_songplays = LoadFactOperator(
+            task_id="load_fact_songplays",
+            table="fact_songplays",
+            key=["songplay_id"],
+            sql="transform/fact_songplays.sql",
+            time_column="start_time",
+            index=Index("etl_sessions", "session_id"),
+            rejected_sql="transform/etl_rejected_rows.sql",
+            manifest="{{ ti.xcom_pull(task_ids='stage_events')['manifest'] or '' }}",
+            replace_from="{{ params.replace_from or '' }}",
+            replace_to="{{ params.replace_to or '' }}",
+            dependents={"dim_time": "start_time"},
+            reads=["staging_events"],
+            inlets=assets("staging_events", "dim_songs"),
+            outlets=assets("fact_songplays"),
+            doc_md="Replaces the plays that the staged files hold, each known by its session and its place in"
+            " it, and keeps those without a user in `etl_rejected_rows`.",
+        )
+        load_dim_time = LoadDimensionOperator(
+            task_id="load_dim_time",
+            table="dim_time",
+            key=["start_time"],
+            sql="transform/dim_time.sql",
+            within="start_time",
+            reads=["staging_events"],
+            inlets=assets("fact_songplays"),
+            outlets=assets("dim_time"),
+            doc_md="Adds the times at which the loaded plays began.",
+        )
+        relink_songplays = LoadFactOperator(
+            task_id="relink_songplays",
+            table="fact_songplays",
+            key=["songplay_id"],
+            sql="transform/fact_songplays_relinked.sql",
+            time_column="start_time",
+            reads=["staging_songs"],
+            inlets=assets("dim_songs", "staging_songs"),
+            outlets=assets("fact_songplays"),
+            doc_md="Links older plays to songs that came later than they did.",
+        )
     check_star = DataQualityOperator(
-        task_id="check_star", checks=STAR_CHECKS, reads=STAGING, retry_on_failure=False
+        task_id="check_star",
+        checks=STAR_CHECKS,
+        reads=STAGING,
+        retry_on_failure=False,
+        inlets=assets(*STAR),
+        outlets=assets("etl_quality_results"),
+        doc_md="Checks what was loaded: keys, references, and that no play is lost. The log lists each check,"
+        " `etl_quality_results` keeps the results.",
     )
     record_files = RecordFilesOperator(
         task_id="record_files",
         staging_task_ids=["stage_events", "stage_songs"],
         fact_task_ids=["load_fact_songplays", "relink_songplays"],
+        doc_md="Writes the loaded files to `etl_files`. Until then they count as new, and the next run loads"
+        " them.",
         **COPY,
     )
 

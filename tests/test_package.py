@@ -58,7 +58,10 @@ def test_it_holds_what_runs_and_nothing_else(airflow_home):
     held = {path.relative_to(airflow_home).as_posix() for path in airflow_home.rglob("*") if path.is_file()}
     assert {"plugins/.airflowignore", "plugins/sparkify_plugin.py"} <= held
     held -= {"plugins/.airflowignore", "plugins/sparkify_plugin.py"}
-    kinds = r"dags/\w+\.py|plugins/sparkify/[\w/]+\.py|plugins/include/sql/[\w/]+\.sql"
+    kinds = (
+        r"dags/\w+\.py|plugins/sparkify/[\w/]+\.py|plugins/include/sql/[\w/]+\.sql"
+        r"|plugins/sparkify/web/static/[\w/.-]+\.(html|css|js|svg)"
+    )
     assert [name for name in held if not re.fullmatch(kinds, name)] == []
 
 

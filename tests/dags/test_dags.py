@@ -57,6 +57,35 @@ def test_the_run_has_exactly_these_edges(dagbag):
     }
 
 
+def test_the_run_explains_itself(dagbag):
+    dag = dagbag.dags["sparkify_etl"]
+    assert [task.task_id for task in dag.tasks if not task.doc_md] == []
+    assert {group: sorted(dag.task_group_dict[group].children) for group in dag.task_group_dict if group} == {
+        "stage_files": ["check_staging", "stage_events", "stage_songs"],
+        "load_dimensions": ["load_dim_artists", "load_dim_songs", "load_dim_users"],
+        "load_plays": ["load_dim_time", "load_fact_songplays", "relink_songplays"],
+    }
+
+
+def test_whoever_waits_for_a_table_waits_for_the_task_that_loads_it(dagbag):
+    tasks = dagbag.dags["sparkify_etl"].tasks
+    made: dict[str, list[str]] = {asset.name: [] for task in tasks for asset in task.outlets}
+    for task in tasks:
+        for asset in task.outlets:
+            made[asset.name].append(task.task_id)
+    assert made == {
+        "sparkify_staging_events": ["stage_events"],
+        "sparkify_staging_songs": ["stage_songs"],
+        **{f"sparkify_{table}": [f"load_{table}"] for table in ("dim_users", "dim_songs", "dim_artists")},
+        "sparkify_fact_songplays": ["load_fact_songplays", "relink_songplays"],
+        "sparkify_dim_time": ["load_dim_time"],
+        "sparkify_etl_quality_results": ["check_staging", "check_star"],
+        "sparkify_warehouse": ["record_files"],
+    }
+    read = {asset.name for task in tasks for asset in task.inlets}
+    assert read - set(made) == {"sparkify_log_data", "sparkify_song_data"}
+
+
 def test_the_run_is_hourly_without_catch_up_one_at_a_time_and_retried(dagbag):
     dag = dagbag.dags["sparkify_etl"]
     assert (dag.schedule, dag.catchup, dag.max_active_runs) == ("@hourly", False, 1)

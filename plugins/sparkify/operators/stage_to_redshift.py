@@ -25,7 +25,7 @@ from sparkify.sql import Transaction, copy_json, identifier, run_in_transaction
 from sparkify.state import WAREHOUSE, describe_listing, recall, recorded_before
 
 if TYPE_CHECKING:
-    from airflow.sdk import Context
+    from airflow.sdk import Asset, Context
 
 # Seconds between one look at Redshift's account of a COPY and the next.
 ACCOUNT_PAUSES = (1, 2, 4, 8)
@@ -52,6 +52,7 @@ class StageToRedshiftOperator(BaseSQLOperator):
     :param copy_options: further clauses of COPY, such as ``TIMEFORMAT 'epochmillisecs'``
     :param conn_id: the warehouse; its connection type picks the hook
     :param aws_conn_id: the AWS connection that lists the prefix and writes the manifest
+    :param inlets: what it reads, besides the warehouse's state
     """
 
     template_fields: Sequence[str] = (
@@ -72,9 +73,10 @@ class StageToRedshiftOperator(BaseSQLOperator):
         copy_options: Sequence[str] = (),
         conn_id: str = "redshift",
         aws_conn_id: str = "aws_default",
+        inlets: Sequence["Asset"] = (),
         **kwargs: Any,
     ) -> None:
-        super().__init__(conn_id=conn_id, inlets=[WAREHOUSE], **kwargs)
+        super().__init__(conn_id=conn_id, inlets=[WAREHOUSE, *inlets], **kwargs)
         self.table = table
         self.prefix = prefix
         self.work_prefix = work_prefix
