@@ -73,7 +73,7 @@ function drawResults(results, from, to, oldest) {
             ["Free", (row) => row.free_plays ?? 0],
           ]),
       }),
-      card("When people listen", "plays_by_weekday_and_hour", { values: range, draw: (body, rows) => hoursOfTheWeek(body, "Plays by weekday and hour, UTC", rows) }),
+      card("When people listen, UTC", "plays_by_weekday_and_hour", { values: range, draw: (body, rows) => hoursOfTheWeek(body, "Plays by weekday and hour, UTC", rows) }),
       card("Listeners by day", "active_users_by_day", {
         values: range,
         draw: (body, rows) =>

@@ -73,7 +73,7 @@ function runs() {
               ["Rejected", (run) => (run.account ? sum(run.account, [...staged, "load_fact_songplays"], "rejected") : null), NUMERIC],
               ["New plays", (run) => run.account?.load_fact_songplays?.inserted, NUMERIC],
               ["Plays changed", (run) => run.account?.load_fact_songplays?.updated, NUMERIC],
-              ["Note", (run) => (run.account ? null : run.note)],
+              ["Note", (run) => run.note?.replace(/^Loaded .*/, "") || (run.state === "success" && !run.account ? "nothing was new" : null)],
             ], found)
           : element("p", { class: "quiet" }, "No run yet. Trigger the DAG ", element("code", {}, "sparkify_etl"), "."),
       ),
@@ -82,7 +82,7 @@ function runs() {
   return element("section", { class: "card wide", id: "card-runs" }, element("h2", {}, "Last runs"), body);
 }
 
-// A row for each check, a cell for each run, the oldest on the left.
+// A row for each check, those that found something first; a cell for each run, the oldest on the left.
 function checks(body, results) {
   const latest = new Map();
   for (const result of results) {
@@ -90,7 +90,8 @@ function checks(body, results) {
     if (!latest.has(key)) latest.set(key, result); // a run's latest try comes first
   }
   const runIds = [...new Set(results.map((result) => result.run_id))].reverse();
-  const names = [...new Set(results.map((result) => result.check_name))];
+  const now = (name) => latest.get(`${name}\n${runIds.at(-1)}`)?.failed_rows;
+  const names = [...new Set(results.map((result) => result.check_name))].sort((one, other) => (now(other) > 0) - (now(one) > 0));
   const cell = (name) => (runId) => {
     const result = latest.get(`${name}\n${runId}`);
     const state = !result ? "none" : !result.failed_rows ? "passed" : result.severity === "warn" ? "warned" : "failed";
@@ -101,7 +102,7 @@ function checks(body, results) {
     table("Checks of the last runs", [
       ["Check", (name) => name],
       ["Last runs", (name) => element("span", { class: "results-row" }, runIds.map(cell(name)))],
-      ["Rows now", (name) => latest.get(`${name}\n${runIds.at(-1)}`)?.failed_rows, NUMERIC],
+      ["Rows now", now, NUMERIC],
     ], names),
   );
 }
