@@ -11,6 +11,7 @@ from local.redshift.postgres import Postgres
 from local.settings import REDSHIFT_DATABASE
 from sparkify.compat import AirflowFailException
 from sparkify.operators import RecordFilesOperator
+from sparkify.state import WAREHOUSE
 from tests.conftest import rows
 from tests.pipeline import Pipeline
 
@@ -178,7 +179,7 @@ def test_a_warehouse_emptied_behind_its_back_is_noticed_when_the_ledger_is_check
 
 def test_what_was_recorded_is_not_believed_for_longer_than_a_day(runs):
     runs()
-    (state,) = runs.pipeline.asset_state.values()
+    state = runs.pipeline.asset_state[WAREHOUSE.name]
     state["listings"]["recorded_at"] = "2020-01-01T00:00:00+00:00"
     again = runs()
     assert again["stage_events"]["files"] == 0
