@@ -7,8 +7,6 @@ held.
 """
 
 import os
-import shutil
-import subprocess
 import sys
 import tempfile
 import time
@@ -20,6 +18,7 @@ import psycopg
 
 os.environ["AIRFLOW__LOGGING__LOGGING_LEVEL"] = "ERROR"  # Airflow reads it when it is first imported
 
+from benchmarks.local_stack import local_stack
 from local.redshift.postgres import Postgres
 from local.sample import write_sample
 from local.settings import REDSHIFT_ROLE
@@ -38,15 +37,10 @@ def main(events: int) -> None:
 
     :param events: how many events to load
     """
-    local = [sys.executable, "-m", "local"]
     with tempfile.TemporaryDirectory() as folder:
         write_sample(Path(folder) / "data", events=events)
-        subprocess.run([*local, "up", "--data", f"{folder}/data"], cwd=REPOSITORY, check=True)
-    try:
-        measure()
-    finally:
-        subprocess.run([*local, "down"], cwd=REPOSITORY, check=True)
-        shutil.rmtree(_HOME)
+        with local_stack("--data", f"{folder}/data"):
+            measure()
 
 
 def measure() -> None:

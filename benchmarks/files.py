@@ -10,8 +10,6 @@ the most memory that the process held.
 import json
 import os
 import resource
-import shutil
-import subprocess
 import sys
 import tempfile
 import time
@@ -22,7 +20,7 @@ from typing import Any
 
 os.environ["AIRFLOW__LOGGING__LOGGING_LEVEL"] = "ERROR"  # Airflow reads it when it is first imported
 
-from tests.conftest import _HOME, REPOSITORY
+from benchmarks.local_stack import local_stack
 
 # What is above tells Airflow where its settings are, and Python where the plugins are.
 # isort: split
@@ -47,7 +45,6 @@ def main(new: int, known: int) -> None:
     :param new: objects of the first run
     :param known: keys below the prefix in the last one
     """
-    local = [sys.executable, "-m", "local"]
     with tempfile.TemporaryDirectory() as folder:
         data = Path(folder)
         write_songs(data, "few", FEW)
@@ -55,12 +52,8 @@ def main(new: int, known: int) -> None:
         write_songs(data, "known", known - new)
         (data / "log_data").mkdir()
         (data / "log_data" / "1.json").write_text(json.dumps(PLAY))
-        subprocess.run([*local, "up", "--data", folder], cwd=REPOSITORY, check=True)
-    try:
-        measure(new, known)
-    finally:
-        subprocess.run([*local, "down"], cwd=REPOSITORY, check=True)
-        shutil.rmtree(_HOME)
+        with local_stack("--data", folder):
+            measure(new, known)
 
 
 def measure(new: int, known: int) -> None:

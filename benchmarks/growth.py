@@ -8,8 +8,6 @@ an hour costs the warehouse, as the local Redshift measured its statements: the 
 
 import json
 import os
-import shutil
-import subprocess
 import sys
 from datetime import UTC, datetime, timedelta
 from statistics import median
@@ -18,7 +16,8 @@ import psycopg
 
 os.environ["AIRFLOW__LOGGING__LOGGING_LEVEL"] = "ERROR"  # Airflow reads it when it is first imported
 
-from tests.conftest import _HOME, REPOSITORY, SETTINGS
+from benchmarks.local_stack import local_stack
+from tests.conftest import SETTINGS
 from tests.pipeline import Pipeline, S3Hook
 
 HOURS = 5
@@ -34,14 +33,8 @@ def main(plays: int) -> None:
 
     :param plays: the plays of the larger fact table
     """
-    local = [sys.executable, "-m", "local"]
-    subprocess.run([*local, "up"], cwd=REPOSITORY, check=True)
-    try:
-        with psycopg.connect(SETTINGS.redshift_dsn, autocommit=True) as warehouse:
-            measure(warehouse, plays)
-    finally:
-        subprocess.run([*local, "down"], cwd=REPOSITORY, check=True)
-        shutil.rmtree(_HOME)
+    with local_stack(), psycopg.connect(SETTINGS.redshift_dsn, autocommit=True) as warehouse:
+        measure(warehouse, plays)
 
 
 def measure(warehouse: psycopg.Connection, plays: int) -> None:

@@ -8,8 +8,6 @@ connection.
 """
 
 import os
-import shutil
-import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -21,7 +19,7 @@ import psycopg
 
 os.environ["AIRFLOW__LOGGING__LOGGING_LEVEL"] = "ERROR"  # Airflow reads it when it is first imported
 
-from tests.conftest import _HOME, REPOSITORY, SETTINGS, bound  # sets Airflow up
+from tests.conftest import SETTINGS, bound  # sets Airflow up
 
 # isort: split
 from airflow.api_fastapi.app import create_app, get_auth_manager
@@ -29,6 +27,7 @@ from airflow.api_fastapi.auth.managers.simple.user import SimpleAuthManagerUser
 from fastapi.testclient import TestClient
 
 from benchmarks.growth import multiply
+from benchmarks.local_stack import local_stack
 from sparkify.tables import SQL_FOLDER
 from sparkify.web.questions import QUESTIONS, answer
 from tests.pipeline import Pipeline
@@ -45,14 +44,11 @@ def main(plays: int) -> None:
 
     :param plays: the plays of the fact table
     """
-    local = [sys.executable, "-m", "local"]
-    subprocess.run([*local, "up", "--airflow"], cwd=REPOSITORY, check=True)
-    try:
-        with psycopg.connect(SETTINGS.redshift_dsn, autocommit=True) as warehouse:
-            measure(warehouse, plays)
-    finally:
-        subprocess.run([*local, "down"], cwd=REPOSITORY, check=True)
-        shutil.rmtree(_HOME)
+    with (
+        local_stack("--airflow"),
+        psycopg.connect(SETTINGS.redshift_dsn, autocommit=True) as warehouse,
+    ):
+        measure(warehouse, plays)
 
 
 def measure(warehouse: psycopg.Connection, plays: int) -> None:
