@@ -2,7 +2,7 @@
 The local Redshift: what listens where a cluster would.
 
 It speaks PostgreSQL's protocol, as Redshift does. Each client gets a session of its own on a PostgreSQL that
-no client reaches.
+it cannot reach by itself.
 """
 
 import asyncio

@@ -140,6 +140,10 @@ _BY_MESSAGE = (
 )
 
 
+#: What a login by IAM asks of AWS.
+IAM_LOGIN = "redshift:GetClusterCredentials (on Serverless redshift-serverless:GetCredentials)"
+
+
 def aws_advice(error: ClientError | BotoCoreError, action: str, resource: str) -> str:
     """
     Return what AWS said, and what to change.

@@ -20,7 +20,7 @@ from airflow.sdk import Connection, get_current_context
 from botocore.exceptions import BotoCoreError, ClientError
 from botocore.exceptions import ConnectionError as UnreachableError
 
-from sparkify.advice import aws_advice, warehouse_advice
+from sparkify.advice import IAM_LOGIN, aws_advice, warehouse_advice
 from sparkify.errors import error_message, is_database_error
 from sparkify.files import list_prefix, run_folder, split_url
 from sparkify.operators import CreateTablesOperator
@@ -469,10 +469,9 @@ def _asking_the_warehouse(conn_id: str) -> Iterator[None]:
     try:
         yield
     except (BotoCoreError, ClientError) as error:
-        action = "redshift:GetClusterCredentials (on Serverless redshift-serverless:GetCredentials)"
         raise SetupError(
-            f"Connection {conn_id}, by IAM: {aws_advice(error, action, 'the warehouse')}. Airflow asks with"
-            " the AWS connection, then the driver does again with boto3's default credentials"
+            f"Connection {conn_id}, by IAM: {aws_advice(error, IAM_LOGIN, 'the warehouse')}. Airflow asks"
+            " with the AWS connection, then the driver does again with boto3's default credentials"
         ) from error
     except Exception as error:
         if not is_database_error(error):

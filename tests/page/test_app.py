@@ -3,6 +3,7 @@
 import json
 import os
 from collections.abc import Callable, Iterator
+from hashlib import sha256
 from typing import Any
 
 import psycopg
@@ -15,11 +16,11 @@ if not HAS_PAGES:
 
 from airflow.api_fastapi.app import create_app, get_auth_manager
 from airflow.api_fastapi.auth.managers.simple.user import SimpleAuthManagerUser
-from airflow.models.dagrun import DagRun
 from airflow.providers.amazon.aws.hooks.redshift_sql import RedshiftSQLHook
-from airflow.utils.session import create_session
 from fastapi.testclient import TestClient
 
+from local.settings import REGION
+from sparkify.web.app import STATIC
 from sparkify.web.questions import QUESTIONS, answer
 
 # The key is Airflow's own, made at its first start
@@ -35,12 +36,12 @@ def client(metadata: psycopg.Connection) -> TestClient:
 
 @pytest.fixture
 def get(client: TestClient) -> Iterator[Get]:
-    """Return what asks as a user who is logged in, and may look."""
+    """Return what asks as a user who is logged in, and may look; answers of other tests are forgotten."""
+    answer.cache.clear()
     user = SimpleAuthManagerUser(username="ann", role="viewer")
     client.cookies.set("_token", get_auth_manager().generate_jwt(user))
     yield client.get
     client.cookies.clear()
-    answer.cache.clear()
 
 
 def test_who_is_not_logged_in_is_led_to_the_login(client: TestClient) -> None:
@@ -73,6 +74,11 @@ def test_the_page_loads_nothing_from_other_hosts(get: Get) -> None:
     assert page.headers["content-security-policy"] == "default-src 'self'; frame-ancestors 'self'"
     assert "//" not in page.text.replace("<!doctype", "")
     assert get("/sparkify/static/page.js").status_code == 200
+
+
+def test_the_library_of_charts_is_what_was_published() -> None:
+    (library,) = (STATIC / "vendor").glob("*.js")
+    assert sha256(library.read_bytes()).hexdigest() in (STATIC / "vendor" / "README.md").read_text()
 
 
 def test_an_answer_comes_with_its_question(get: Get, warehouse: RedshiftSQLHook) -> None:
@@ -152,10 +158,26 @@ def test_missing_tables_say_which_dag_makes_them(get: Get, warehouse: RedshiftSQ
     assert "sparkify_etl" in response.text
 
 
-def test_runs_tell_what_they_loaded(get: Get) -> None:
+def test_a_login_by_iam_that_aws_refuses_is_told_with_what_to_do(
+    get: Get, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    by_iam = {"iam": True, "cluster_identifier": "unknown", "region": REGION}
+    connection = {
+        "conn_type": "redshift",
+        "host": "localhost",
+        "login": "x",
+        "schema": "dev",
+        "extra": by_iam,
+    }
+    monkeypatch.setenv("AIRFLOW_CONN_REDSHIFT", json.dumps(connection))
+    response = get("/sparkify/api/totals")
+    assert response.status_code == 503
+    assert response.text.startswith("No login by IAM: ")
+    assert "unknown" in response.text
+
+
+def test_before_the_first_run_there_is_none(get: Get) -> None:
     assert get("/sparkify/api/runs").json() == []
-    with create_session() as session:
-        assert session.query(DagRun).count() == 0
 
 
 def test_an_analyst_is_told_what_is_not_for_analysts(

@@ -18,11 +18,12 @@ from airflow.api_fastapi.auth.managers.models.resource_details import DagDetails
 from airflow.api_fastapi.common.db.common import SessionDep
 from airflow.api_fastapi.core_api.security import GetUserDep
 from airflow.exceptions import AirflowException
+from botocore.exceptions import BotoCoreError, ClientError
 from fastapi import APIRouter, Depends, FastAPI, HTTPException, Query, Request, Response
 from fastapi.responses import FileResponse, PlainTextResponse, RedirectResponse
 from fastapi.staticfiles import StaticFiles
 
-from sparkify.advice import warehouse_advice
+from sparkify.advice import IAM_LOGIN, aws_advice, warehouse_advice
 from sparkify.errors import error_message, is_database_error, sqlstate
 from sparkify.run_notes import DAG_ID
 from sparkify.web.questions import ELSE, QUESTIONS, READ_ONLY, Answer, Question, answer
@@ -124,6 +125,9 @@ def _ask(name: str, values: Values, session: SessionDep) -> tuple[Question, Answ
     relevant = {parameter: values.all[parameter] for parameter in question.parameters}
     try:
         return question, answer(question, relevant, last_end(session))
+    except (BotoCoreError, ClientError) as error:
+        advice = aws_advice(error, IAM_LOGIN, "the warehouse")
+        raise HTTPException(503, f"No login by IAM: {advice}") from error
     except Exception as error:
         if not isinstance(error, AirflowException | OSError) and not is_database_error(error):
             raise

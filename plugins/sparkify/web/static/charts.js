@@ -23,9 +23,15 @@ export function chart(parent, label, height, options) {
       true,
     );
   draw();
-  const follow = () => (place.isConnected ? draw() : removeEventListener("themechange", follow));
-  addEventListener("themechange", follow);
-  new ResizeObserver(() => drawing.resize()).observe(place);
+  addEventListener("themechange", draw);
+  // It is told, too, when the chart is taken off the page.
+  const observer = new ResizeObserver(() => {
+    if (place.isConnected) return drawing.resize();
+    removeEventListener("themechange", draw);
+    observer.disconnect();
+    drawing.dispose();
+  });
+  observer.observe(place);
 }
 
 const axis = (color) => ({
@@ -51,8 +57,20 @@ const day = (text) => `${Number(text.slice(8, 10))} ${SHORT_MONTHS[Number(text.s
 export function overDays(parent, label, rows, type, series) {
   chart(parent, label, 260, (color) => ({
     tooltip: tooltip(color),
-    legend: { top: 0, left: 0, icon: "roundRect", itemWidth: 12, itemHeight: 12, textStyle: { color: color("text") } },
-    xAxis: { type: "category", data: rows.map((row) => row.listening_day), ...axis(color), axisLabel: { ...axis(color).axisLabel, formatter: day } },
+    legend: {
+      top: 0,
+      left: 0,
+      icon: "roundRect",
+      itemWidth: 12,
+      itemHeight: 12,
+      textStyle: { color: color("text") },
+    },
+    xAxis: {
+      type: "category",
+      data: rows.map((row) => row.listening_day),
+      ...axis(color),
+      axisLabel: { ...axis(color).axisLabel, formatter: day },
+    },
     yAxis: { type: "value", minInterval: 1, ...axis(color) },
     series: series.map(([name, value]) => ({
       name,
@@ -76,11 +94,18 @@ export function hoursOfTheWeek(parent, label, rows) {
     tooltip: {
       ...tooltip(color),
       trigger: "item",
-      formatter: ({ value: [hour, weekday, plays] }) => `${WEEKDAYS[WEEK[weekday]]} ${String(hour).padStart(2, "0")}:00: <b>${written(plays)}</b> plays`,
+      formatter: ({ value: [hour, weekday, plays] }) =>
+        `${WEEKDAYS[WEEK[weekday]]} ${String(hour).padStart(2, "0")}:00: <b>${written(plays)}</b> plays`,
     },
     grid: { left: 8, right: 8, top: 4, bottom: 4, containLabel: true },
     xAxis: { type: "category", data: [...Array(24).keys()], ...axis(color), splitLine: { show: false } },
-    yAxis: { type: "category", inverse: true, data: WEEK.map((weekday) => WEEKDAYS[weekday]), ...axis(color), splitLine: { show: false } },
+    yAxis: {
+      type: "category",
+      inverse: true,
+      data: WEEK.map((weekday) => WEEKDAYS[weekday]),
+      ...axis(color),
+      splitLine: { show: false },
+    },
     visualMap: {
       show: false,
       min: 0,

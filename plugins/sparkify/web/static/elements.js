@@ -47,23 +47,27 @@ export async function get(name, values) {
 // The rows of an answer as objects.
 export async function ask(name, values) {
   const answer = await get(name, values);
-  const rows = answer.rows.map((row) => Object.fromEntries(answer.columns.map((column, i) => [column, row[i]])));
+  const rows = answer.rows.map((row) =>
+    Object.fromEntries(answer.columns.map((column, i) => [column, row[i]])),
+  );
   return { ...answer, rows };
 }
 
 // columns: [heading, value of a row, options], where options.bar draws the number as a bar, too.
 export function table(caption, columns, rows) {
   const largest = columns.map(([, value, { bar } = {}]) => (bar ? Math.max(...rows.map(value), 1) : 0));
-  const cell = (row) => ([, value, { bar, numeric = bar } = {}], column) => {
-    const found = value(row);
-    const made = element("td", { class: numeric ? "number" : null });
-    made.append(found instanceof Node ? found : written(found));
-    if (bar) {
-      made.classList.add("bar");
-      made.style.setProperty("--share", found / largest[column]);
-    }
-    return made;
-  };
+  const cell =
+    (row) =>
+    ([, value, { bar, numeric = bar } = {}], column) => {
+      const found = value(row);
+      const made = element("td", { class: numeric ? "number" : null });
+      made.append(found instanceof Node ? found : written(found));
+      if (bar) {
+        made.classList.add("bar");
+        made.style.setProperty("--share", found / largest[column]);
+      }
+      return made;
+    };
   return element(
     "div",
     { class: "scroll", tabindex: "0", role: "region", "aria-label": caption },
@@ -74,27 +78,53 @@ export function table(caption, columns, rows) {
       element(
         "thead",
         {},
-        element("tr", {}, columns.map(([heading, , { bar, numeric = bar } = {}]) => element("th", { scope: "col", class: numeric ? "number" : null }, heading))),
+        element(
+          "tr",
+          {},
+          columns.map(([heading, , { bar, numeric = bar } = {}]) =>
+            element("th", { scope: "col", class: numeric ? "number" : null }, heading),
+          ),
+        ),
       ),
-      element("tbody", {}, rows.map((row) => element("tr", {}, columns.map(cell(row))))),
+      element(
+        "tbody",
+        {},
+        rows.map((row) => element("tr", {}, columns.map(cell(row)))),
+      ),
     ),
   );
 }
 
 // A card: what a question's answer shows, with its SQL and its rows to take away.
 export function card(title, name, { values = {}, wide = false, draw }) {
-  const body = element("div", { class: "body", "aria-busy": "true" }, element("p", { class: "quiet" }, "Asking the warehouse …"));
+  const body = element(
+    "div",
+    { class: "body", "aria-busy": "true" },
+    element("p", { class: "quiet" }, "Asking the warehouse …"),
+  );
   const foot = element("footer");
-  const made = element("section", { class: wide ? "card wide" : "card", id: `card-${name}` }, element("h2", {}, title), body, foot);
+  const made = element(
+    "section",
+    { class: wide ? "card wide" : "card", id: `card-${name}` },
+    element("h2", {}, title),
+    body,
+    foot,
+  );
   ask(name, values)
     .then((answer) => {
       body.replaceChildren();
       if (answer.rows.length) draw(body, answer.rows);
-      else body.append(element("p", { class: "quiet" }, "Nothing in this range."));
+      else body.append(element("p", { class: "quiet" }, "Nothing to show."));
       foot.append(
         element("span", { class: "quiet" }, `as of ${answer.as_of.slice(11, 16)} UTC`),
         element("a", { href: address(`${name}.csv`, values), download: true }, "CSV"),
-        element("details", {}, element("summary", {}, "SQL"), element("p", { class: "quiet" }, answer.description), element("pre", { tabindex: "0" }, answer.sql.trim())),
+        element(
+          "details",
+          {},
+          element("summary", {}, "SQL"),
+          element("p", { class: "quiet" }, answer.description),
+          element("pre", { tabindex: "0" }, answer.sql.trim()),
+        ),
       );
     })
     .catch((error) => body.replaceChildren(element("p", { class: "problem", role: "alert" }, error.message)))
@@ -103,5 +133,10 @@ export function card(title, name, { values = {}, wide = false, draw }) {
 }
 
 export function tile(label, value, note) {
-  return element("div", { class: "tile" }, element("dt", {}, label), element("dd", {}, value, note ? element("small", {}, note) : null));
+  return element(
+    "div",
+    { class: "tile" },
+    element("dt", {}, label),
+    element("dd", {}, value, note ? element("small", {}, note) : null),
+  );
 }

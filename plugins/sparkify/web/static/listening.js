@@ -4,7 +4,12 @@ import { hoursOfTheWeek, overDays } from "./charts.js";
 import { ask, card, element, table, tile, written } from "./elements.js";
 
 const DAY = 24 * 60 * 60 * 1000;
-const PRESETS = [["7 days", 7], ["28 days", 28], ["90 days", 90], ["All", Infinity]];
+const PRESETS = [
+  ["7 days", 7],
+  ["28 days", 28],
+  ["90 days", 90],
+  ["All", Infinity],
+];
 const USUAL = 28;
 
 const text = (date) => date.toISOString().slice(0, 10);
@@ -21,7 +26,18 @@ export function showListening(view) {
 
 function sayEmpty(view) {
   view.replaceChildren(
-    element("div", { class: "empty" }, element("h2", {}, "Nothing was played yet"), element("p", {}, "The warehouse is empty. Trigger the DAG ", element("code", {}, "sparkify_etl"), ": its first run loads everything.")),
+    element(
+      "div",
+      { class: "empty" },
+      element("h2", {}, "Nothing was played yet"),
+      element(
+        "p",
+        {},
+        "The warehouse is empty. Trigger the DAG ",
+        element("code", {}, "sparkify_etl"),
+        ": its first run loads everything.",
+      ),
+    ),
   );
 }
 
@@ -32,8 +48,17 @@ function withRange(view, span) {
   const from = element("input", { ...limits, "aria-label": "From", name: "from" });
   const to = element("input", { ...limits, "aria-label": "To", name: "to" });
   const results = element("div", { class: "results" });
-  const buttons = PRESETS.map(([label, days]) => element("button", { type: "button", onclick: () => choose(days) }, label));
-  const form = element("form", { class: "range", "aria-label": "Range" }, element("div", { class: "group" }, buttons), element("label", {}, "From ", from), element("label", {}, "to ", to), element("span", { class: "quiet" }, "UTC"));
+  const buttons = PRESETS.map(([label, days]) =>
+    element("button", { type: "button", onclick: () => choose(days) }, label),
+  );
+  const form = element(
+    "form",
+    { class: "range", "aria-label": "Range" },
+    element("div", { class: "group" }, buttons),
+    element("label", {}, "From ", from),
+    element("label", {}, "to ", to),
+    element("span", { class: "quiet" }, "UTC"),
+  );
 
   function choose(days) {
     from.value = text(new Date(Math.max(oldest, newest - (days - 1) * DAY)));
@@ -41,9 +66,9 @@ function withRange(view, span) {
     draw();
   }
   function draw() {
+    to.setCustomValidity(from.value > to.value ? "The range ends before it begins." : "");
     if (!form.reportValidity()) return;
     const [first, last] = [new Date(from.value), new Date(to.value)];
-    if (first > last) return;
     buttons.forEach((button, i) => {
       const start = Math.max(oldest, newest - (PRESETS[i][1] - 1) * DAY);
       button.setAttribute("aria-pressed", +first === start && +last === +newest);
@@ -58,7 +83,8 @@ function withRange(view, span) {
 
 function drawResults(results, from, to, oldest) {
   const range = values(from, to);
-  const top = (title, name, columns) => card(title, name, { values: range, draw: (body, rows) => body.append(table(title, columns, rows)) });
+  const top = (title, name, columns) =>
+    card(title, name, { values: range, draw: (body, rows) => body.append(table(title, columns, rows)) });
   results.replaceChildren(
     totals(from, to, oldest),
     element(
@@ -73,7 +99,10 @@ function drawResults(results, from, to, oldest) {
             ["Free", (row) => row.free_plays ?? 0],
           ]),
       }),
-      card("When people listen, UTC", "plays_by_weekday_and_hour", { values: range, draw: (body, rows) => hoursOfTheWeek(body, "Plays by weekday and hour, UTC", rows) }),
+      card("When people listen, UTC", "plays_by_weekday_and_hour", {
+        values: range,
+        draw: (body, rows) => hoursOfTheWeek(body, "Plays by weekday and hour, UTC", rows),
+      }),
       card("Listeners by day", "active_users_by_day", {
         values: range,
         draw: (body, rows) =>
@@ -82,10 +111,26 @@ function drawResults(results, from, to, oldest) {
             ["All", (row) => row.listeners ?? 0],
           ]),
       }),
-      top("Top songs", "top_songs", [["Song", (row) => row.song_title], ["Artist", (row) => row.artist_name], ["Plays", (row) => row.plays, { bar: true }]]),
-      top("Top artists", "top_artists", [["Artist", (row) => row.artist_name], ["Listeners", (row) => row.listeners, { numeric: true }], ["Plays", (row) => row.plays, { bar: true }]]),
-      top("Top locations", "top_locations", [["Location", (row) => row.location], ["Listeners", (row) => row.listeners, { numeric: true }], ["Plays", (row) => row.plays, { bar: true }]]),
-      top("Most played without a known song", "plays_of_unknown_songs", [["Song", (row) => row.song_title], ["Artist", (row) => row.artist_name], ["Plays", (row) => row.plays, { bar: true }]]),
+      top("Top songs", "top_songs", [
+        ["Song", (row) => row.song_title],
+        ["Artist", (row) => row.artist_name],
+        ["Plays", (row) => row.plays, { bar: true }],
+      ]),
+      top("Top artists", "top_artists", [
+        ["Artist", (row) => row.artist_name],
+        ["Listeners", (row) => row.listeners, { numeric: true }],
+        ["Plays", (row) => row.plays, { bar: true }],
+      ]),
+      top("Top locations", "top_locations", [
+        ["Location", (row) => row.location],
+        ["Listeners", (row) => row.listeners, { numeric: true }],
+        ["Plays", (row) => row.plays, { bar: true }],
+      ]),
+      top("Most played without a known song", "plays_of_unknown_songs", [
+        ["Song", (row) => row.song_title],
+        ["Artist", (row) => row.artist_name],
+        ["Plays", (row) => row.plays, { bar: true }],
+      ]),
       top("Free against paid", "free_against_paid", [
         ["Level", (row) => row.level],
         ["Plays", (row) => row.plays, { bar: true }],
@@ -130,7 +175,11 @@ function totals(from, to, oldest) {
         tile("Listeners", written(now.listeners), change("listeners")),
         tile("Of them paying", written(now.paying_listeners), change("paying_listeners")),
         tile("Hours of music", written(now.hours_of_music), change("hours_of_music")),
-        tile("Plays of known songs", now.plays ? `${written((100 * now.plays_of_known_songs) / now.plays)} %` : "–", null),
+        tile(
+          "Plays of known songs",
+          now.plays ? `${written((100 * now.plays_of_known_songs) / now.plays)} %` : "–",
+          null,
+        ),
       );
     })
     .catch(() => {}); // each card says what is wrong

@@ -31,7 +31,10 @@ function followTheme() {
     if (page.dataset.theme === theme) return;
     page.dataset.theme = theme;
     for (const [ours, theirs] of Object.entries(COLORS)) {
-      page.style.setProperty(`--${ours}`, getComputedStyle(airflow).getPropertyValue(`--chakra-colors-${theirs}`));
+      page.style.setProperty(
+        `--${ours}`,
+        getComputedStyle(airflow).getPropertyValue(`--chakra-colors-${theirs}`),
+      );
     }
     dispatchEvent(new Event("themechange"));
   };

@@ -17,13 +17,17 @@ export function showPipeline(view) {
         wide: true,
         draw: (body, rows) =>
           body.append(
-            table("Loaded files by dataset", [
-              ["Dataset", (row) => row.dataset],
-              ["Files", (row) => row.files, NUMERIC],
-              ["Size", (row) => bytes(row.size_bytes), NUMERIC],
-              ["Newest file", (row) => row.newest_file],
-              ["Last loaded", (row) => row.last_loaded],
-            ], rows),
+            table(
+              "Loaded files by dataset",
+              [
+                ["Dataset", (row) => row.dataset],
+                ["Files", (row) => row.files, NUMERIC],
+                ["Size", (row) => bytes(row.size_bytes), NUMERIC],
+                ["Newest file", (row) => row.newest_file],
+                ["Last loaded", (row) => row.last_loaded],
+              ],
+              rows,
+            ),
           ),
       }),
       card("Checks", "check_results", { wide: true, draw: checks }),
@@ -31,14 +35,18 @@ export function showPipeline(view) {
         wide: true,
         draw: (body, rows) =>
           body.append(
-            table("Rejected rows by reason", [
-              ["Dataset", (row) => row.dataset],
-              ["Column", (row) => row.column_name],
-              ["Reason", (row) => row.reason],
-              ["Rows", (row) => row.rejected_rows, { bar: true }],
-              ["Files", (row) => row.files, NUMERIC],
-              ["Last", (row) => row.last_rejected],
-            ], rows),
+            table(
+              "Rejected rows by reason",
+              [
+                ["Dataset", (row) => row.dataset],
+                ["Column", (row) => row.column_name],
+                ["Reason", (row) => row.reason],
+                ["Rows", (row) => row.rejected_rows, { bar: true }],
+                ["Files", (row) => row.files, NUMERIC],
+                ["Last", (row) => row.last_rejected],
+              ],
+              rows,
+            ),
           ),
       }),
       rejectedRows(),
@@ -49,7 +57,12 @@ export function showPipeline(view) {
 function newest() {
   const tiles = element("dl", { class: "tiles" });
   ask("span_of_plays")
-    .then(({ rows: [span] }) => tiles.append(tile("Newest play", written(span.newest_play), "UTC"), tile("Plays in all", written(span.plays))))
+    .then(({ rows: [span] }) =>
+      tiles.append(
+        tile("Newest play", written(span.newest_play), "UTC"),
+        tile("Plays in all", written(span.plays)),
+      ),
+    )
     .catch(() => {}); // each card says what is wrong
   return tiles;
 }
@@ -63,19 +76,39 @@ function runs() {
     .then((found) =>
       body.append(
         found.length
-          ? table("Last runs", [
-              ["Started", (run) => run.start],
-              ["Run", (run) => run.run_type],
-              ["State", (run) => element("span", { class: `state ${run.state}` }, run.state)],
-              ["Took", (run) => duration(run.seconds), NUMERIC],
-              ["Files", (run) => (run.account ? sum(run.account, staged, "files") : null), NUMERIC],
-              ["Rows staged", (run) => (run.account ? sum(run.account, staged, "staged") : null), NUMERIC],
-              ["Rejected", (run) => (run.account ? sum(run.account, [...staged, "load_fact_songplays"], "rejected") : null), NUMERIC],
-              ["New plays", (run) => run.account?.load_fact_songplays?.inserted, NUMERIC],
-              ["Plays changed", (run) => run.account?.load_fact_songplays?.updated, NUMERIC],
-              ["Note", (run) => run.note?.replace(/^Loaded .*/, "") || (run.state === "success" && !run.account ? "nothing was new" : null)],
-            ], found)
-          : element("p", { class: "quiet" }, "No run yet. Trigger the DAG ", element("code", {}, "sparkify_etl"), "."),
+          ? table(
+              "Last runs",
+              [
+                ["Started", (run) => run.start],
+                ["Run", (run) => run.run_type],
+                ["State", (run) => element("span", { class: `state ${run.state}` }, run.state)],
+                ["Took", (run) => duration(run.seconds), NUMERIC],
+                ["Files", (run) => (run.account ? sum(run.account, staged, "files") : null), NUMERIC],
+                ["Rows staged", (run) => (run.account ? sum(run.account, staged, "staged") : null), NUMERIC],
+                [
+                  "Rejected",
+                  (run) =>
+                    run.account ? sum(run.account, [...staged, "load_fact_songplays"], "rejected") : null,
+                  NUMERIC,
+                ],
+                ["New plays", (run) => run.account?.load_fact_songplays?.inserted, NUMERIC],
+                ["Plays changed", (run) => run.account?.load_fact_songplays?.updated, NUMERIC],
+                [
+                  "Note",
+                  (run) =>
+                    run.note?.replace(/^Loaded .*/, "") ||
+                    (run.state === "success" && !run.account ? "nothing was new" : null),
+                ],
+              ],
+              found,
+            )
+          : element(
+              "p",
+              { class: "quiet" },
+              "No run yet. Trigger the DAG ",
+              element("code", {}, "sparkify_etl"),
+              ".",
+            ),
       ),
     )
     .catch((error) => body.append(element("p", { class: "problem", role: "alert" }, error.message)));
@@ -91,50 +124,98 @@ function checks(body, results) {
   }
   const runIds = [...new Set(results.map((result) => result.run_id))].reverse();
   const now = (name) => latest.get(`${name}\n${runIds.at(-1)}`)?.failed_rows;
-  const names = [...new Set(results.map((result) => result.check_name))].sort((one, other) => (now(other) > 0) - (now(one) > 0));
+  const names = [...new Set(results.map((result) => result.check_name))].sort(
+    (one, other) => (now(other) > 0) - (now(one) > 0),
+  );
   const cell = (name) => (runId) => {
     const result = latest.get(`${name}\n${runId}`);
-    const state = !result ? "none" : !result.failed_rows ? "passed" : result.severity === "warn" ? "warned" : "failed";
-    const label = !result ? "not checked" : `${result.failed_rows ? `${written(result.failed_rows)} rows` : "passed"}, ${written(result.checked_at)}`;
+    const state = !result
+      ? "none"
+      : !result.failed_rows
+        ? "passed"
+        : result.severity === "warn"
+          ? "warned"
+          : "failed";
+    const label = !result
+      ? "not checked"
+      : `${result.failed_rows ? `${written(result.failed_rows)} rows` : "passed"}, ${written(result.checked_at)}`;
     return element("span", { class: `result ${state}`, role: "img", "aria-label": label, title: label });
   };
   body.append(
-    table("Checks of the last runs", [
-      ["Check", (name) => name],
-      ["Last runs", (name) => element("span", { class: "results-row" }, runIds.map(cell(name)))],
-      ["Rows now", now, NUMERIC],
-    ], names),
+    table(
+      "Checks of the last runs",
+      [
+        ["Check", (name) => name],
+        ["Last runs", (name) => element("span", { class: "results-row" }, runIds.map(cell(name)))],
+        ["Rows now", now, NUMERIC],
+      ],
+      names,
+    ),
   );
 }
 
 function rejectedRows() {
   const found = element("div", { class: "body" });
-  const dataset = element("select", { name: "dataset" }, element("option", { value: "" }, "every dataset"), DATASETS.map((name) => element("option", {}, name)));
+  const dataset = element(
+    "select",
+    { name: "dataset" },
+    element("option", { value: "" }, "every dataset"),
+    DATASETS.map((name) => element("option", {}, name)),
+  );
   const file = element("input", { type: "search", name: "file", placeholder: "part of the file's key" });
   const reason = element("input", { type: "search", name: "reason", placeholder: "part of the reason" });
-  const form = element("form", { class: "range", "aria-label": "Rejected rows" }, element("label", {}, "Dataset ", dataset), element("label", {}, "File ", file), element("label", {}, "Reason ", reason), element("button", {}, "Show"));
+  const form = element(
+    "form",
+    { class: "range", "aria-label": "Rejected rows" },
+    element("label", {}, "Dataset ", dataset),
+    element("label", {}, "File ", file),
+    element("label", {}, "Reason ", reason),
+    element("button", {}, "Show"),
+  );
   let latest = 0;
 
   function show(page) {
     const mine = (latest += 1);
     ask("rejected_rows", { dataset: dataset.value, file: file.value, reason: reason.value, page })
       .then(({ rows }) => mine === latest && found.replaceChildren(...content(rows, page)))
-      .catch((error) => found.replaceChildren(element("p", { class: "problem", role: "alert" }, error.message)));
+      .catch((error) =>
+        found.replaceChildren(element("p", { class: "problem", role: "alert" }, error.message)),
+      );
   }
   function content(rows, page) {
     if (!rows.length) return [element("p", { class: "quiet" }, "No rejected row.")];
     const all = rows[0].all_rows;
-    const turn = (label, to, possible) => element("button", { type: "button", disabled: !possible, onclick: () => show(to) }, label);
+    const turn = (label, to, possible) =>
+      element("button", { type: "button", disabled: !possible, onclick: () => show(to) }, label);
     return [
-      table("Rejected rows", [
-        ["Rejected", (row) => row.rejected_at],
-        ["File", (row) => row.s3_key],
-        ["Line", (row) => row.line_number, NUMERIC],
-        ["Column", (row) => row.column_name],
-        ["Reason", (row) => row.reason],
-        ["Text", (row) => element("details", {}, element("summary", {}, row.raw_value ?? "whole line"), element("pre", { tabindex: "0" }, row.raw_line ?? ""))],
-      ], rows),
-      element("p", { class: "pages" }, turn("Newer", page - 1, page > 0), ` ${written(page * PAGE + 1)} to ${written(page * PAGE + rows.length)} of ${written(all)} `, turn("Older", page + 1, (page + 1) * PAGE < all)),
+      table(
+        "Rejected rows",
+        [
+          ["Rejected", (row) => row.rejected_at],
+          ["File", (row) => row.s3_key],
+          ["Line", (row) => row.line_number, NUMERIC],
+          ["Column", (row) => row.column_name],
+          ["Reason", (row) => row.reason],
+          [
+            "Text",
+            (row) =>
+              element(
+                "details",
+                {},
+                element("summary", {}, row.raw_value ?? "whole line"),
+                element("pre", { tabindex: "0" }, row.raw_line ?? ""),
+              ),
+          ],
+        ],
+        rows,
+      ),
+      element(
+        "p",
+        { class: "pages" },
+        turn("Newer", page - 1, page > 0),
+        ` ${written(page * PAGE + 1)} to ${written(page * PAGE + rows.length)} of ${written(all)} `,
+        turn("Older", page + 1, (page + 1) * PAGE < all),
+      ),
     ];
   }
   form.addEventListener("submit", (event) => {
@@ -142,5 +223,11 @@ function rejectedRows() {
     show(0);
   });
   show(0);
-  return element("section", { class: "card wide", id: "card-rejected_rows" }, element("h2", {}, "Rejected rows"), form, found);
+  return element(
+    "section",
+    { class: "card wide", id: "card-rejected_rows" },
+    element("h2", {}, "Rejected rows"),
+    form,
+    found,
+  );
 }
