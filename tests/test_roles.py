@@ -329,7 +329,9 @@ def privileges(stack: Settings) -> list[tuple[Any, ...]]:
             *postgres.execute(
                 "SELECT oid, relowner, relacl FROM pg_class WHERE relpersistence <> 't' ORDER BY 1"
             ),
-            *postgres.execute("SELECT attrelid, attnum, attacl FROM pg_attribute WHERE attacl IS NOT NULL"),
+            *postgres.execute(
+                "SELECT attrelid, attnum, attacl FROM pg_attribute WHERE attacl IS NOT NULL ORDER BY 1, 2"
+            ),
             *postgres.execute("TABLE rs_catalog.passwords ORDER BY 1"),
             *postgres.execute("TABLE rs_catalog.iam_role_grants ORDER BY 1, 2, 3"),
         ]
