@@ -126,7 +126,7 @@ def rows(hook: DbApiHook, sql: str) -> list[tuple]:
 #: Values of the parameters in ``include/sql/analytics``, and of those that filter nothing in ``operations``.
 EVER = {
     **{"range_start": "'2000-01-01'", "range_end": "'2100-01-01'"},
-    **{"dataset": "''", "file": "''", "reason": "''", "page": "0"},
+    **{"dataset": "''", "run": "''", "file": "''", "reason": "''", "page": "0"},
 }
 
 

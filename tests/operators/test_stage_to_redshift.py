@@ -2,14 +2,17 @@ import json
 from contextlib import nullcontext
 from itertools import pairwise
 from types import SimpleNamespace
+from urllib.request import urlopen
 
 import pytest
+from airflow.providers.amazon.aws.hooks.s3 import S3Hook
 from airflow.providers.common.sql.hooks.sql import DbApiHook
 
 from local.settings import REDSHIFT_ROLE
 from sparkify import rejects
 from sparkify.batches import TURN
-from sparkify.compat import AirflowException, AirflowFailException
+from sparkify.compat import HAS_PAGES, AirflowException, AirflowFailException
+from sparkify.links import object_page
 from sparkify.operators import StageToRedshiftOperator
 from tests.conftest import context, rows
 
@@ -278,3 +281,44 @@ def test_a_renamed_key_is_told_before_copy_rejects_its_rows(warehouse, s3, bucke
     with pytest.raises(AirflowFailException, match="COPY rejected 1 rows"):
         stage_songs().execute(context())
     assert "'songId' (such as 'SO1'). None of these objects has" in logged()
+
+
+def links(task):
+    ti_key = SimpleNamespace(run_id="scheduled__2018-11-01T00:00:00+00:00")
+    return {link.name: link.get_link(task, ti_key=ti_key) for link in task.operator_extra_links}
+
+
+def test_a_manifest_can_be_looked_at_also_when_its_copy_failed(warehouse, s3, bucket):
+    put(s3, "a.json", SONG | {"year": "last"})
+    task = stage_songs()
+    with pytest.raises(AirflowFailException):
+        task.execute(context())
+    with urlopen(links(task)["Manifest"]) as answer:
+        assert [entry["url"] for entry in json.load(answer)["entries"]] == ["s3://staging-tests/songs/a.json"]
+
+
+def test_without_news_there_is_no_manifest_to_look_at(warehouse, s3, bucket):
+    put(s3, "a.json")
+    task = stage_songs()
+    task.execute(context())
+    assert links(task)["Manifest"] == ""
+
+
+@pytest.mark.parametrize(
+    ("region", "console"), [("us-west-2", "console.aws.amazon.com"), ("cn-north-1", "console.amazonaws.cn")]
+)
+def test_a_manifest_on_amazons_s3_is_shown_by_its_console(monkeypatch, region, console):
+    monkeypatch.setenv(
+        "AIRFLOW_CONN_AWS_DEFAULT", json.dumps({"conn_type": "aws", "extra": {"region_name": region}})
+    )
+    address = object_page(S3Hook(), "s3://work/runs/r/a b.manifest", region)
+    assert address == f"https://{console}/s3/object/work?region={region}&prefix=runs%2Fr%2Fa+b.manifest"
+
+
+@pytest.mark.skipif(not HAS_PAGES, reason="Airflow 3.0 has no place for a page")
+def test_rejected_rows_are_found_below_the_address_of_the_web_ui(monkeypatch):
+    monkeypatch.setenv("AIRFLOW__API__BASE_URL", "https://airflow.example.com/team/")
+    assert links(stage_songs())["Rejected rows"] == (
+        "https://airflow.example.com/team/plugin/sparkify/sparkify/#pipeline"
+        "?dataset=staging_songs&run=scheduled__2018-11-01T00%3A00%3A00%2B00%3A00"
+    )

@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Iterator
 from datetime import date
 from typing import Any
+from urllib.parse import quote
 
 import psycopg
 import pytest
@@ -182,6 +183,31 @@ def test_the_pipelines_view_shows_runs_files_checks_and_rejected_rows(
     assert (file, line, column, reason) == ("s3://b/x.json", "7", "ts", "Overflow")
     page.locator("#card-rejected_rows tbody summary").click()
     expect(page.locator("#card-rejected_rows tbody pre")).to_have_text("<b>{}</b>")  # text, no HTML
+
+
+def test_a_staging_task_leads_to_its_manifest_and_to_the_rows_that_it_rejected(
+    ui: Page, loaded: str, created: RedshiftSQLHook
+) -> None:
+    ((run_id,),) = rows(created, "SELECT run_id FROM etl_batches WHERE dataset = 'staging_events'")
+    created.run(
+        [
+            "DELETE FROM etl_rejected_rows",
+            "INSERT INTO etl_rejected_rows"
+            " (dataset, s3_key, line_number, column_name, reason, raw_line, run_id, rejected_at)"
+            f" VALUES ('staging_events', 's3://b/x.json', 7, 'ts', 'Of this run', '', '{run_id}', SYSDATE),"
+            " ('staging_events', 's3://b/x.json', 7, 'ts', 'Of another', '', 'another', SYSDATE)",
+        ]
+    )
+    ui.goto(f"/dags/sparkify_etl/runs/{quote(run_id)}/tasks/stage_events/details")
+    manifest, rejected = [
+        str(ui.get_by_role("link", name=name).get_attribute("href")) for name in ("Manifest", "Rejected rows")
+    ]
+    assert len(ui.request.get(manifest).json()["entries"]) == 30
+    ui.goto(rejected)
+    frame = ui.frame_locator("iframe[title=Sparkify]")
+    assert [row[4] for row in texts(frame, "rejected_rows")] == ["Of this run"]
+    expect(frame.get_by_role("searchbox", name="Run")).to_have_value(run_id)
+    expect(frame.get_by_role("combobox", name="Dataset")).to_have_value("staging_events")
 
 
 @pytest.mark.parametrize("view", ["Listening", "Pipeline"])

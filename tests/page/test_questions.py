@@ -24,6 +24,7 @@ EVER: dict[str, Any] = {
     "range_start": datetime(2018, 1, 1),
     "range_end": datetime(2019, 1, 1),
     "dataset": "",
+    "run": "",
     "file": "",
     "reason": "",
     "page": 0,
@@ -137,11 +138,13 @@ def test_rejected_rows_come_fifty_at_a_time_the_latest_first(warehouse: Redshift
     assert {row[1] for row in asked("rejected_rows", file="/1.json")} == {"s3://b/1.json"}
     assert len(asked("rejected_rows", reason="too LONG")) == 50
     assert asked("rejected_rows", dataset="staging_songs") == []
+    assert len(asked("rejected_rows", run="r")) == 50
+    assert asked("rejected_rows", run="another") == []
 
 
 @pytest.mark.parametrize("text", ["' OR '1' = '1", "\\", "%", "'; DROP TABLE fact_songplays; --"])
 def test_a_filter_is_a_value_and_no_sql(warehouse: RedshiftSQLHook, text: str) -> None:
     row = "('staging_events', 's3://b/0.json', 1, 'ts', 'Too long', '{}', 'r', '2018-11-01')"
     warehouse.run(f"{REJECTED} {row}")
-    for name in ("dataset", "file", "reason"):
+    for name in ("dataset", "run", "file", "reason"):
         assert asked("rejected_rows", **{name: text}) == []

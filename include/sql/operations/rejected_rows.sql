@@ -17,6 +17,7 @@ WITH found AS (
     FROM etl_rejected_rows
     WHERE
         (:dataset = '' OR dataset = :dataset)
+        AND (:run = '' OR run_id = :run)
         AND (:file = '' OR STRPOS(s3_key, :file) > 0)
         AND (:reason = '' OR STRPOS(LOWER(reason), LOWER(:reason)) > 0)
 )

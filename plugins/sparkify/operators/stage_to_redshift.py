@@ -12,6 +12,7 @@ from sparkify.compat import AirflowException, AirflowFailException
 from sparkify.errors import error_message, explained, is_database_error, may_pass
 from sparkify.files import S3Object, list_prefix, manifest, run_folder, split_url
 from sparkify.ledger import ledger_lines, unrecorded_objects
+from sparkify.links import STAGING_LINKS, object_page
 from sparkify.members import Members, look_at_members
 from sparkify.new_files import wanted_again
 from sparkify.rejects import (
@@ -59,6 +60,10 @@ class StageToRedshiftOperator(BaseSQLOperator):
         *("table", "prefix", "work_prefix", "iam_role", "region", "max_rejected_rows", "json"),
         *BaseSQLOperator.template_fields,
     )
+    operator_extra_links = STAGING_LINKS
+
+    #: Where a browser shows the manifest, once it is written.
+    manifest_page = ""
 
     def __init__(
         self,
@@ -135,6 +140,8 @@ class StageToRedshiftOperator(BaseSQLOperator):
             manifest_url = (
                 self._write(s3, f"{folder}/{self.table}.manifest", manifest(files)) if files else None
             )
+            if manifest_url:
+                self.manifest_page = object_page(s3, manifest_url, self.region)
             lines = ledger_lines(self.table, unrecorded, run_id, datetime.now(UTC).replace(tzinfo=None))
             ledger_file = self._write(s3, f"{folder}/{self.table}.files.json", lines) if unrecorded else None
             staged, rejected, unknown = self._load(s3, run_id, manifest_url, files)

@@ -9,14 +9,15 @@ const COLORS = { page: "bg", panel: "bg-panel", text: "fg", quiet: "fg-muted", l
 const VIEWS = { listening: showListening, pipeline: showPipeline };
 
 function show() {
-  const name = location.hash.slice(1) in VIEWS ? location.hash.slice(1) : "listening";
+  const [asked, given] = location.hash.slice(1).split("?");
+  const name = asked in VIEWS ? asked : "listening";
   for (const link of document.querySelectorAll("nav a")) {
     if (link.hash === `#${name}`) link.setAttribute("aria-current", "page");
     else link.removeAttribute("aria-current");
   }
   const view = element("div", { class: "view", id: name });
   document.querySelector("main").replaceChildren(view);
-  VIEWS[name](view);
+  VIEWS[name](view, new URLSearchParams(given));
 }
 
 // Airflow shows the page in a frame, and keeps its theme as a class of its own document. Without a frame there are

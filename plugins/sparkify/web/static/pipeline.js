@@ -6,7 +6,8 @@ const NUMERIC = { numeric: true };
 const DATASETS = ["staging_events", "staging_songs", "fact_songplays"];
 const PAGE = 50;
 
-export function showPipeline(view) {
+// `given` are the first filters of the rejected rows.
+export function showPipeline(view, given) {
   view.append(
     newest(),
     element(
@@ -49,7 +50,7 @@ export function showPipeline(view) {
             ),
           ),
       }),
-      rejectedRows(),
+      rejectedRows(given),
     ),
   );
 }
@@ -154,7 +155,7 @@ function checks(body, results) {
   );
 }
 
-function rejectedRows() {
+function rejectedRows(given) {
   const found = element("div", { class: "body" });
   const dataset = element(
     "select",
@@ -162,21 +163,26 @@ function rejectedRows() {
     element("option", { value: "" }, "every dataset"),
     DATASETS.map((name) => element("option", {}, name)),
   );
-  const file = element("input", { type: "search", name: "file", placeholder: "part of the file's key" });
-  const reason = element("input", { type: "search", name: "reason", placeholder: "part of the reason" });
+  const search = (name, placeholder) =>
+    element("input", { type: "search", name, placeholder, value: given.get(name) ?? "" });
+  const file = search("file", "part of the file's key");
+  const reason = search("reason", "part of the reason");
+  const run = search("run", "the run's whole id");
   const form = element(
     "form",
     { class: "range", "aria-label": "Rejected rows" },
     element("label", {}, "Dataset ", dataset),
     element("label", {}, "File ", file),
     element("label", {}, "Reason ", reason),
+    element("label", {}, "Run ", run),
     element("button", {}, "Show"),
   );
+  if (DATASETS.includes(given.get("dataset"))) dataset.value = given.get("dataset");
   let latest = 0;
 
   function show(page) {
     const mine = (latest += 1);
-    ask("rejected_rows", { dataset: dataset.value, file: file.value, reason: reason.value, page })
+    ask("rejected_rows", { ...Object.fromEntries(new FormData(form)), page })
       .then(({ rows }) => mine === latest && found.replaceChildren(...content(rows, page)))
       .catch((error) =>
         found.replaceChildren(element("p", { class: "problem", role: "alert" }, error.message)),
