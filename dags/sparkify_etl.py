@@ -15,6 +15,7 @@ from airflow.providers.standard.operators.python import ShortCircuitOperator
 from airflow.sdk import Asset, Param, TaskGroup, chain, dag
 
 from sparkify.checks import Check, not_empty, not_null, references, unique
+from sparkify.lineage import table_asset
 from sparkify.new_files import anything_to_load
 from sparkify.operators import (
     CreateTablesOperator,
@@ -130,8 +131,7 @@ STAR_CHECKS = (
 
 
 def assets(*tables):
-    """Return the tables as Airflow's asset graph and other DAGs know them."""
-    return [Asset(f"sparkify_{table}") for table in tables]
+    return [table_asset(table) for table in tables]
 
 
 def loaded_plays(ti):

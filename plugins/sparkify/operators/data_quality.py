@@ -10,6 +10,7 @@ from sparkify.batches import TURN, require_staging
 from sparkify.checks import Check
 from sparkify.compat import SQLCheckResult
 from sparkify.errors import explained
+from sparkify.lineage import LineageOperator
 from sparkify.sql import Transaction, insert_rows, run_in_transaction
 
 if TYPE_CHECKING:
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 QUALITY_RESULTS = "etl_quality_results"
 
 
-class DataQualityOperator(BaseSQLOperator):
+class DataQualityOperator(LineageOperator):
     """
     Run every check in one round trip, report all that fail with an example row, store the results, then fail.
 

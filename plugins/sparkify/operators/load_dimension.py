@@ -8,6 +8,7 @@ from airflow.providers.common.sql.operators.sql import BaseSQLOperator
 
 from sparkify.batches import TURN, require_staging
 from sparkify.errors import explained
+from sparkify.lineage import LineageOperator
 from sparkify.replace import Replaced, replace_changed_rows
 from sparkify.sql import Transaction, run_in_transaction
 
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from airflow.sdk import Context
 
 
-class LoadDimensionOperator(BaseSQLOperator):
+class LoadDimensionOperator(LineageOperator):
     """
     Bring a dimension up to date from one SELECT, in one transaction.
 

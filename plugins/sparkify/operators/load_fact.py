@@ -9,6 +9,7 @@ from airflow.providers.common.sql.operators.sql import BaseSQLOperator
 
 from sparkify.batches import TURN, require_staging
 from sparkify.errors import explained
+from sparkify.lineage import LineageOperator
 from sparkify.ranges import Index, ranges_of_times
 from sparkify.rejects import describe, find_rejected_rows, keep_rejected_rows
 from sparkify.replace import Replaced, replace_changed_rows
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from airflow.sdk import Context
 
 
-class LoadFactOperator(BaseSQLOperator):
+class LoadFactOperator(LineageOperator):
     """
     Load a batch of facts from one SELECT, and the rows that cannot be facts from another, in one transaction.
 

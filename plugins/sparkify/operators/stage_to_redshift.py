@@ -12,6 +12,7 @@ from sparkify.compat import AirflowException, AirflowFailException
 from sparkify.errors import error_message, explained, is_database_error, may_pass
 from sparkify.files import S3Object, list_prefix, manifest, run_folder, split_url
 from sparkify.ledger import ledger_lines, unrecorded_objects
+from sparkify.lineage import LineageOperator
 from sparkify.links import STAGING_LINKS, object_page
 from sparkify.members import Members, look_at_members
 from sparkify.new_files import wanted_again
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 ACCOUNT_PAUSES = (1, 2, 4, 8)
 
 
-class StageToRedshiftOperator(BaseSQLOperator):
+class StageToRedshiftOperator(LineageOperator):
     """
     Replace a staging table's rows by those of every object version below a prefix that is not in the ledger.
 

@@ -1,0 +1,58 @@
+"""What a task reads and writes, for OpenLineage's provider where that is installed."""
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+from airflow.providers.common.sql.operators.sql import BaseSQLOperator
+from airflow.sdk import Asset
+
+from sparkify.files import split_url
+
+if TYPE_CHECKING:
+    from airflow.providers.openlineage.extractors import OperatorLineage
+
+
+def table_asset(table: str) -> Asset:
+    """
+    Return a table as Airflow's asset graph and other DAGs know it.
+
+    :param table: its name
+    """
+    return Asset(f"sparkify_{table}", extra={"table": table})
+
+
+class LineageOperator(BaseSQLOperator):
+    """
+    An operator whose assets are its lineage.
+
+    The provider reads each statement by itself, but no COPY, and no SELECT that begins with WITH
+    (https://airflow.apache.org/docs/apache-airflow-providers-openlineage/stable/guides/developer.html).
+    """
+
+    #: ``s3://bucket/prefix`` that the task reads besides tables.
+    prefix = ""
+
+    def get_openlineage_facets_on_complete(self, task_instance: Any) -> "OperatorLineage":
+        """
+        Return the tables among the inlets and outlets, in the warehouse's current schema, and the prefix.
+
+        :param task_instance: the task instance; its numbers are in its XCom
+        """
+        from airflow.providers.common.compat.openlineage.facet import Dataset
+        from airflow.providers.openlineage.extractors import OperatorLineage
+        from airflow.providers.openlineage.sqlparser import SQLParser
+
+        hook: Any = self.get_db_hook()
+        database = hook.get_openlineage_database_info(hook.get_connection(self.conn_id))
+        schema = f"{database.database}.{hook.get_openlineage_default_schema()}"
+        namespace = SQLParser.create_namespace(database)
+
+        def tables(assets: Iterable[Any]) -> list[Dataset]:
+            names = [asset.extra["table"] for asset in assets if "table" in asset.extra]
+            return [Dataset(namespace, f"{schema}.{name}") for name in names]
+
+        inputs = tables(self.inlets)
+        if self.prefix:
+            bucket, key = split_url(self.prefix)
+            inputs.append(Dataset(f"s3://{bucket}", key))
+        return OperatorLineage(inputs=inputs, outputs=tables(self.outlets))
