@@ -1,4 +1,4 @@
-"""The local S3: moto's server, in memory, filled from a folder before it listens."""
+"""The local S3: moto's server, filled from a folder and with what clients changed since."""
 
 import json
 import logging
@@ -20,6 +20,7 @@ from moto.s3.models import FakeKey, S3Backend, s3_backends
 from werkzeug.serving import make_server
 
 from local import temporary_password
+from local.objects import ChangedObjects, bucket_and_key, keeping_changes
 from local.settings import (
     ACCOUNT,
     INPUT_BUCKET,
@@ -70,8 +71,7 @@ def _reads_first(moto: WSGIApplication, backend: S3Backend) -> WSGIApplication:
     def answer(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         plain = environ["REQUEST_METHOD"] == "GET" and not environ.get("QUERY_STRING")
         if plain and environ.keys().isdisjoint(_CONDITIONS):
-            path = environ["PATH_INFO"].encode("latin-1").decode("utf-8", "replace")
-            bucket, _, key = path.lstrip("/").partition("/")
+            bucket, key = bucket_and_key(environ)
             stored = backend.buckets[bucket].keys.get(key) if bucket in backend.buckets else None
             asks_for_checksum = "HTTP_X_AMZ_CHECKSUM_MODE" in environ
             if isinstance(stored, FakeKey) and not (asks_for_checksum and stored.checksum_algorithm):
@@ -170,7 +170,9 @@ def main(settings: Settings, seed: Path) -> None:
     """
     Serve what the project uses of AWS until SIGTERM, with both buckets made and the input bucket filled.
 
-    :param settings: address to listen on
+    Objects that clients wrote or deleted are as they left them.
+
+    :param settings: address to listen on, and where the changes are
     :param seed: the folder whose files are the input bucket's objects, each key its path in the folder
     :raises LocalError: if the folder holds no data
     """
@@ -186,12 +188,15 @@ def main(settings: Settings, seed: Path) -> None:
         _ = stored.etag  # moto computes it when it is first asked for, which would be in a load
         # The file's time, so that a restart doesn't look like a new delivery; moto wants UTC without zone.
         stored.last_modified = datetime.fromtimestamp(path.stat().st_mtime, UTC).replace(tzinfo=None)
+    changed = ChangedObjects(settings.changed_objects, backend)
+    changed.restore()
+    services = keeping_changes(_Services(create_backend_app), backend, changed)
 
     logging.getLogger("werkzeug").setLevel(logging.WARNING)  # no line for every request
     server = make_server(
         settings.host,
         settings.s3_port,
-        _reads_first(_serverless_first(_Services(create_backend_app), settings.redshift_port), backend),
+        _reads_first(_serverless_first(services, settings.redshift_port), backend),
         threaded=True,
         request_handler=MotoRequestHandler,
     )

@@ -72,6 +72,11 @@ class Settings:
         return self.home / "redshift-ca.pem"
 
     @property
+    def changed_objects(self) -> Path:
+        """The folder of what clients wrote to the local S3, and deleted, since it serves the present data."""
+        return self.home / "changed_objects"
+
+    @property
     def airflow_home(self) -> Path:
         """Where an Airflow that runs on the stack keeps its settings and its database."""
         return self.home / "airflow"

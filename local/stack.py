@@ -91,8 +91,9 @@ def up(settings: Settings, data: Path | None = None, *, fresh: bool = False) -> 
     Where one can't be started, those that this call has started are stopped again.
 
     :param settings: addresses and folder of the stack
-    :param data: the folder to serve as it is now, for which a running S3 is restarted; by default a running
-        S3 is left alone, and a new one serves what was served last, at first a generated sample
+    :param data: the folder to serve as it is now, for which a running S3 is restarted and forgets what
+        clients changed; by default a running S3 is left alone, and a new one serves what was served last, at
+        first a generated sample
     :param fresh: whether first to stop everything and to remove the warehouse's data, and with it what
         Airflow remembers
     :return: the names of the servers started
@@ -102,12 +103,12 @@ def up(settings: Settings, data: Path | None = None, *, fresh: bool = False) -> 
         if data:
             s3.seed_files(data)  # refuses a folder without data before anything is stopped
             _data_note(settings).write_text(str(data))
+            _stop([_pid_file(settings, "s3")])
+            shutil.rmtree(settings.changed_objects, ignore_errors=True)
         if fresh:
             _stop(_pid_files(settings))
             postgres.remove_data(settings)
             shutil.rmtree(settings.airflow_home, ignore_errors=True)
-        elif data:
-            _stop([_pid_file(settings, "s3")])
         missing = [server for server in servers(settings) if not _runs(settings, server)]
         for server in missing:
             refuse_a_taken_port(server.name, server.port, server.port_variable)

@@ -40,7 +40,7 @@ def serving(seed: Path) -> Iterator[tuple[subprocess.Popen[str], int]]:
     with subprocess.Popen(
         [sys.executable, "-m", "local", "serve", "s3", "--data", seed],
         cwd=REPOSITORY,
-        env=os.environ | {"SPARKIFY_S3_PORT": str(port)},
+        env=os.environ | {"SPARKIFY_S3_PORT": str(port), "SPARKIFY_LOCAL_DIR": str(seed.parent)},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -106,6 +106,41 @@ def test_the_work_bucket_keeps_what_is_written_to_it(seed: Path) -> None:
         bucket.put_object(Bucket="sparkify-etl", Key="runs/1/events.manifest", Body=b'{"entries": []}')
         stored = bucket.get_object(Bucket="sparkify-etl", Key="runs/1/events.manifest")
         assert stored["Body"].read() == b'{"entries": []}'
+
+
+def test_what_clients_change_survives_a_kill(seed: Path) -> None:
+    odd = "runs/1/é +#'.json"
+    with serving(seed) as (process, port), client(port) as bucket:
+        bucket.create_bucket(Bucket="mine", CreateBucketConfiguration={"LocationConstraint": "us-west-2"})
+        bucket.put_object(Bucket="mine", Key=odd, Body=b"\0\xff", ContentType="text/x", Metadata={"n": "v"})
+        upload = bucket.create_multipart_upload(Bucket="udacity-dend", Key="log_data/large.json")
+        part = {name: upload[name] for name in ("Bucket", "Key", "UploadId")}
+        etag = bucket.upload_part(**part, PartNumber=1, Body=b"1")["ETag"]
+        parts = {"Parts": [{"PartNumber": 1, "ETag": etag}]}
+        bucket.complete_multipart_upload(**part, MultipartUpload=parts)
+        source = {"Bucket": "udacity-dend", "Key": "song_data/A/B/TRABC.json"}
+        bucket.copy_object(Bucket="udacity-dend", Key=EVENTS, CopySource=source)
+        bucket.delete_object(Bucket="udacity-dend", Key="log_json_path.json")
+        bucket.put_object(Bucket="sparkify-etl", Key="gone", Body=b"")
+        bucket.delete_objects(Bucket="udacity-dend", Delete={"Objects": [{"Key": source["Key"]}]})
+        bucket.delete_object(Bucket="sparkify-etl", Key="gone")
+        before = objects(port)
+        process.kill()
+    assert set(before) == {EVENTS, "log_data/large.json"}
+    with serving(seed) as (_, port), client(port) as bucket:
+        assert objects(port) == before
+        assert bucket.get_object(Bucket="udacity-dend", Key=EVENTS)["Body"].read().endswith(b"TRABC.json")
+        stored = bucket.get_object(Bucket="mine", Key=odd)
+        assert (stored["Body"].read(), stored["ContentType"], stored["Metadata"]) == (
+            b"\0\xff",
+            "text/x",
+            {"n": "v"},
+        )
+        assert "Contents" not in bucket.list_objects_v2(Bucket="sparkify-etl")
+        bucket.delete_object(Bucket="mine", Key=odd)
+        bucket.delete_bucket(Bucket="mine")
+    with serving(seed) as (_, port), client(port) as bucket:
+        assert {each["Name"] for each in bucket.list_buckets()["Buckets"]} == {"udacity-dend", "sparkify-etl"}
 
 
 @pytest.mark.parametrize("key", ["a.json", "a b/+é#'.json", "folder/"])

@@ -21,6 +21,7 @@ from local import stack
 from local.airflow import DATABASE
 from local.redshift import postgres
 from local.settings import REPOSITORY, LocalError, Settings
+from tests.local.test_s3 import client
 
 
 @dataclass
@@ -158,6 +159,22 @@ def test_up_with_data_serves_the_folder_as_it_is_now(local: Local) -> None:
     assert "3 objects, 6 bytes" in local("up", "--data", local.data).stdout
     assert local.pids()["s3"] != before["s3"]
     assert local.pids()["redshift"] == before["redshift"]
+
+
+def test_what_was_written_to_s3_is_kept_until_other_data_is_asked_for(local: Local) -> None:
+    def listed() -> set[str]:
+        with client(local.settings.s3_port) as s3:
+            return {each["Key"] for each in s3.list_objects_v2(Bucket="udacity-dend")["Contents"]}
+
+    local.up()
+    before = listed()
+    with client(local.settings.s3_port) as s3:
+        s3.put_object(Bucket="udacity-dend", Key="log_data/late.json", Body=b"{}")
+    local("down")
+    assert local("up").returncode == 0
+    assert listed() == before | {"log_data/late.json"}
+    local.up()
+    assert listed() == before
 
 
 def test_up_without_data_serves_a_generated_sample(local: Local) -> None:

@@ -1,0 +1,107 @@
+"""What clients changed on the local S3, kept in a file, for moto keeps objects in memory alone."""
+
+import json
+import sqlite3
+from collections.abc import Iterable
+from datetime import datetime
+from pathlib import Path
+from threading import Lock
+from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
+
+from moto.s3.models import FakeKey, S3Backend
+
+from local.settings import REGION
+
+
+class ChangedObjects:
+    """
+    The changes, by bucket and key; those of a bucket itself have an empty key.
+
+    Of an object it keeps the content, its time and its metadata: no former versions, no tags.
+
+    :param folder: holds a database of SQLite, which is made if it does not exist
+    :param backend: moto's memory
+    """
+
+    def __init__(self, folder: Path, backend: S3Backend) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self._backend = backend
+        self._lock = Lock()
+        self._file = sqlite3.connect(folder / "objects.sqlite", isolation_level=None, check_same_thread=False)
+        self._file.execute("PRAGMA journal_mode = WAL")
+        self._file.execute("PRAGMA synchronous = NORMAL")  # a crash of the machine may lose the last ones
+        self._file.execute(
+            "CREATE TABLE IF NOT EXISTS objects (bucket TEXT, key TEXT, content BLOB, etag TEXT,"
+            " last_modified TEXT, metadata TEXT, PRIMARY KEY (bucket, key))"
+        )
+
+    def restore(self) -> None:
+        """Make the changes in moto's memory again."""
+        for bucket, key, content, etag, last_modified, metadata in self._file.execute(
+            "SELECT * FROM objects ORDER BY bucket, key"
+        ):
+            if bucket not in self._backend.buckets:
+                self._backend.create_bucket(bucket, REGION)
+            if content is not None:
+                stored = self._backend.put_object(bucket, key, content, etag=etag)
+                stored.set_metadata(json.loads(metadata))
+                stored.last_modified = datetime.fromisoformat(last_modified)
+            elif key in self._backend.buckets[bucket].keys:
+                self._backend.buckets[bucket].keys.pop(key)
+
+    def keep(self, bucket: str, key: str) -> None:
+        """
+        Write down how an object is now.
+
+        :param bucket: its bucket
+        :param key: its key; empty for the bucket itself
+        """
+        with self._lock:
+            if bucket not in self._backend.buckets:
+                self._file.execute("DELETE FROM objects WHERE bucket = ?", [bucket])
+                return
+            stored = self._backend.buckets[bucket].keys.get(key)
+            row: list[object] = [None] * 4
+            if isinstance(stored, FakeKey):
+                times = stored.last_modified.isoformat()
+                row = [stored.value, stored.etag.strip('"'), times, json.dumps(dict(stored.metadata))]
+            self._file.execute(
+                "INSERT OR REPLACE INTO objects VALUES (?, ?, ?, ?, ?, ?)", [bucket, key, *row]
+            )
+
+
+def keeping_changes(
+    application: WSGIApplication, backend: S3Backend, changed: ChangedObjects
+) -> WSGIApplication:
+    """
+    Answer a request when what it changed is kept.
+
+    :param application: answers the requests
+    :param backend: holds the objects
+    :param changed: keeps them
+    """
+
+    def answer(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        bucket, key = bucket_and_key(environ)
+        if environ["REQUEST_METHOD"] in ("GET", "HEAD") or not bucket:
+            return application(environ, start_response)
+        keys = backend.buckets[bucket].keys if bucket in backend.buckets and not key else {}
+        held = list(keys)
+        content = list(application(environ, start_response))
+        # A request that is about a bucket may delete any number of its objects.
+        for name in [key, *(name for name in held if name not in keys)]:
+            changed.keep(bucket, name)
+        return content
+
+    return answer
+
+
+def bucket_and_key(environ: WSGIEnvironment) -> tuple[str, str]:
+    """
+    Return which bucket and which object a request is about, either empty if it is about none.
+
+    :param environ: the request, whose address begins with the bucket
+    """
+    path = environ["PATH_INFO"].encode("latin-1").decode("utf-8", "replace")
+    bucket, _, key = path.lstrip("/").partition("/")
+    return bucket, key
