@@ -19,14 +19,12 @@ from local.airflow import AIRFLOW, database_url, migrate
 from local.redshift import postgres
 from local.redshift.errors import SqlError
 from local.settings import (
-    INPUT_BUCKET,
+    AIRFLOW_SETTINGS,
     REDSHIFT_DATABASE,
     REDSHIFT_PASSWORD,
-    REDSHIFT_ROLE,
     REDSHIFT_USER,
     REGION,
     REPOSITORY,
-    WORK_BUCKET,
     LocalError,
     Settings,
 )
@@ -58,42 +56,18 @@ def airflow_environment(settings: Settings) -> dict[str, str]:
 
     :param settings: addresses and folder of the stack
     """
-    redshift = {
-        "conn_type": "redshift",
-        "host": "127.0.0.1",
-        "port": settings.redshift_port,
-        "login": REDSHIFT_USER,
-        "password": REDSHIFT_PASSWORD,
-        "schema": REDSHIFT_DATABASE,
-        "extra": {
-            # Its CA is new with each start, and SSL_CERT_FILE would take Amazon's from all of Airflow.
-            "ssl": False,
-            "application_name": "sparkify_etl",  # unless told, it looks through the whole call stack for one
-        },
-    }
-    aws = {
-        "conn_type": "aws",
-        "login": "local",
-        "password": "local",
-        "extra": {"endpoint_url": settings.s3_url, "region_name": REGION},
+    addresses = {
+        "AIRFLOW_CONN_REDSHIFT": {"host": "127.0.0.1", "port": settings.redshift_port},
+        "AIRFLOW_CONN_REDSHIFT_ADMIN": {"host": "127.0.0.1", "port": settings.redshift_port},
+        "AIRFLOW_CONN_AWS_DEFAULT": {"extra": {"endpoint_url": settings.s3_url, "region_name": REGION}},
     }
     return {
+        **AIRFLOW_SETTINGS,
+        **{name: json.dumps(json.loads(AIRFLOW_SETTINGS[name]) | own) for name, own in addresses.items()},
         "AIRFLOW_HOME": str(settings.airflow_home),
         "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": database_url(settings),
         "AIRFLOW__CORE__DAGS_FOLDER": str(REPOSITORY / "dags"),
         "AIRFLOW__CORE__PLUGINS_FOLDER": str(REPOSITORY / "plugins"),
-        "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
-        "AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION": "False",
-        # This password is a word of the project's names: were it masked, no COPY in a log would be whole.
-        "AIRFLOW__LOGGING__MIN_LENGTH_MASKED_SECRET": str(len(REDSHIFT_PASSWORD) + 1),
-        "AIRFLOW_CONN_REDSHIFT": json.dumps(redshift),
-        "AIRFLOW_CONN_REDSHIFT_ADMIN": json.dumps(redshift),
-        "AIRFLOW_CONN_AWS_DEFAULT": json.dumps(aws),
-        "AIRFLOW_VAR_SPARKIFY_LOG_DATA": f"s3://{INPUT_BUCKET}/log_data/",
-        "AIRFLOW_VAR_SPARKIFY_SONG_DATA": f"s3://{INPUT_BUCKET}/song_data/",
-        "AIRFLOW_VAR_SPARKIFY_WORK_PREFIX": f"s3://{WORK_BUCKET}/runs/",
-        "AIRFLOW_VAR_SPARKIFY_IAM_ROLE": REDSHIFT_ROLE,
-        "AIRFLOW_VAR_SPARKIFY_S3_REGION": REGION,
     }
 
 

@@ -1,23 +1,33 @@
 """Where the local stack listens and keeps its files, each value overridable from the environment."""
 
+import json
 import os
 from dataclasses import dataclass, field
+from operator import itemgetter
 from pathlib import Path
+from urllib.parse import urlsplit
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 
-INPUT_BUCKET = "udacity-dend"
-WORK_BUCKET = "sparkify-etl"
-REGION = "us-west-2"
-ACCOUNT = "123456789012"  # moto's
+#: What Airflow needs to run this project, where the stack's servers are called `s3` and `redshift`.
+AIRFLOW_SETTINGS = dict(
+    line.split("=", 1)
+    for line in Path(__file__).with_name("airflow.env").read_text(encoding="utf-8").splitlines()
+    if not line.startswith("#")
+)
+
+INPUT_BUCKET = urlsplit(AIRFLOW_SETTINGS["AIRFLOW_VAR_SPARKIFY_LOG_DATA"]).netloc
+WORK_BUCKET = urlsplit(AIRFLOW_SETTINGS["AIRFLOW_VAR_SPARKIFY_WORK_PREFIX"]).netloc
+REGION = AIRFLOW_SETTINGS["AIRFLOW_VAR_SPARKIFY_S3_REGION"]
+# The IAM role that COPY reads S3 with, in moto's account.
+REDSHIFT_ROLE = AIRFLOW_SETTINGS["AIRFLOW_VAR_SPARKIFY_IAM_ROLE"]
+ACCOUNT = REDSHIFT_ROLE.split(":")[4]
 
 # The cluster that the local AWS knows, with its only user. Not a secret: it is for this machine alone.
 REDSHIFT_CLUSTER = "sparkify"
-REDSHIFT_USER = "sparkify"
-REDSHIFT_PASSWORD = "sparkify"
-REDSHIFT_DATABASE = "sparkify"
-# The IAM role that COPY reads S3 with.
-REDSHIFT_ROLE = f"arn:aws:iam::{ACCOUNT}:role/sparkify-redshift-copy"
+REDSHIFT_USER, REDSHIFT_PASSWORD, REDSHIFT_DATABASE = itemgetter("login", "password", "schema")(
+    json.loads(AIRFLOW_SETTINGS["AIRFLOW_CONN_REDSHIFT"])
+)
 
 
 class LocalError(Exception):
