@@ -1,10 +1,14 @@
-# Two images: `airflow`, which also fits a production Airflow, and `local`, the stand-ins for S3 and Redshift.
+# `airflow`, which also fits a production Airflow, the same with Celery, and `local`, the stand-ins for S3 and Redshift.
 FROM apache/airflow:3.3.2 AS airflow
 COPY requirements.txt /requirements.txt
 RUN pip install --no-cache-dir --require-hashes -r /requirements.txt
 COPY dags /opt/airflow/dags
 COPY plugins /opt/airflow/plugins
 COPY include /opt/airflow/include
+
+FROM airflow AS celery
+COPY requirements-celery.txt /requirements-celery.txt
+RUN pip install --no-cache-dir --require-hashes -r /requirements-celery.txt
 
 FROM python:3.12-slim AS local
 COPY local/requirements.txt /requirements.txt

@@ -92,6 +92,7 @@ clean: ## stop everything, and remove all that the targets created
 lock: $(VENV)/ready ## lock the requirements again, at their newest versions
 	$(LOCK) --upgrade requirements-dev.in -o requirements-dev.txt
 	$(LOCK) --upgrade -c requirements-dev.txt requirements.in -o requirements.txt
+	$(LOCK) --upgrade -c requirements-dev.txt requirements-celery.in -o requirements-celery.txt
 	$(LOCK) --upgrade -c requirements-dev.txt local/requirements.in -o local/requirements.txt
 	$(LOCK) requirements-3.0.6.in -o requirements-3.0.6.txt
 	$(LOCK) --upgrade infra/requirements.in -o infra/requirements.txt
