@@ -3,17 +3,24 @@ Invented input data: a month of event logs, and a song catalogue in which a thir
 
 ``sample_profile.json`` holds the figures it imitates, measured on the public data: how often each page
 follows each other one, when sessions start, how long songs are. (A submitted downgrade, seen once, is made
-four times as likely, so that most samples have one.) Names are put together from ``sample_words.json``.
+twice as likely, so that most samples have one.) Names are put together from ``sample_words.json``.
+
+The public data have no story, and charts of them show little. So this month departs from them, on purpose:
+
+- Users join all the time, and the last day has ``GROWTH`` times the events of the first.
+- A day has the events that are due by its weekday, give or take a few; weekends are quiet.
+- Few users pay at first. Upgrades are as frequent as measured, which leaves most plays paid in the end.
 """
 
 import argparse
 import json
 import shutil
-from collections import defaultdict
+from bisect import bisect, bisect_left, insort
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
-from itertools import accumulate, count
+from itertools import accumulate, count, islice
 from operator import itemgetter
 from pathlib import Path
 from random import Random
@@ -25,16 +32,20 @@ HERE = Path(__file__).parent
 PROFILE = json.loads((HERE / "sample_profile.json").read_text(encoding="utf-8"))
 LISTS = json.loads((HERE / "sample_words.json").read_text(encoding="utf-8"))
 
+FREE, PAID = "free", "paid"
 DAY = 86_400
 MILLISECOND = 796  # every time in the public data ends in it
 EVENTS_PER_USER_AND_DAY = 2.75
-EVENTS_PER_SESSION = 8.56
+EVENTS_PER_100_SESSIONS = {FREE: 274, PAID: 2680}
+PAUSE = 1800  # seconds, at least, between two sessions of a user
+OVERTIME = 5  # events by which a day's last session may exceed what is due on that day
+GROWTH = 4  # times as many events on the last day as on the first, apart from the weekday
+FIRST_USERS_PER_PAYING_ONE = 24  # of those who are there when the logs begin
 KNOWN_SHARE = 0.36  # of the plays are of the catalogue; those whose name the logs garble do not match
 WORLD, WORLD_ARTISTS = 2_000_000, 30_000  # songs that the catalogue does not have, and their artists
 SONGS_PER_FOLDER = 24
 
 IN, OUT = "Logged In", "Logged Out"
-FREE, PAID = "free", "paid"
 PLAY, END = "NextSong", "END"
 REDIRECT = ("PUT", 307)
 RESPONSES = dict.fromkeys(
@@ -51,6 +62,7 @@ def _weighted(weights: dict[Any, int]) -> Weighted:
     return list(weights), list(accumulate(weights.values()))
 
 
+HOURS = _weighted(dict(enumerate(PROFILE["session_starts_by_hour"])))
 FIRST_PAGES = {
     level: _weighted(
         {(auth, page): number for auth, pages in table.items() for page, number in pages.items()}
@@ -121,11 +133,13 @@ NO_SONG = Song()
 NOBODY = Person()
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class User:
-    """A listener: what never changes, the level, and the second until which no other session starts."""
+    """A listener: what never changes, the level, and the second before which no other session starts."""
 
     person: Person
+    joined: int
+    activity: int
     level: str
     busy_until: int = -1
 
@@ -237,56 +251,114 @@ def _song_record(rng: Random, artist: Artist, artists: list[Artist]) -> Json:
 def _write_logs(folder: Path, rng: Random, events: int, catalogue: list[Song], start: date, days: int) -> int:
     """Write one file for each day that has events; return the number of events."""
     first_second = (start - date(1970, 1, 1)).days * DAY
-    users = _users(rng, max(2, round(events / days / EVENTS_PER_USER_AND_DAY)), first_second)
-    # The most active user has a good twenty times the sessions of the least active one.
-    activity = list(accumulate(1 / (1 + 20 * rank / len(users)) for rank in range(len(users))))
-    hours = list(accumulate(PROFILE["session_starts_by_hour"]))
+    users = _users(rng, max(2, round(events / days / EVENTS_PER_USER_AND_DAY)), first_second, days)
     dates = [start + timedelta(days=day) for day in range(days)]
-    weights = [PROFILE["events_by_weekday"][day.weekday()] * rng.randrange(60, 140) for day in dates]
+    weights = [
+        PROFILE["events_by_weekday"][each.weekday()] * (days + (GROWTH - 1) * day) * rng.randrange(97, 104)
+        for day, each in enumerate(dates)
+    ]
 
     written = 0
     session_ids = count(3)
     lines: defaultdict[int, list[tuple[int, str]]] = defaultdict(list)  # by day; a session may reach the next
     for day in range(days):
-        due = (events - written) * weights[day] / sum(weights[day:])
-        sessions = max(0, int(due / EVENTS_PER_SESSION + rng.random()))
-        starts = sorted(
-            first_second + day * DAY + hour * 3600 + rng.randrange(3600)
-            for hour in rng.choices(range(24), cum_weights=hours, k=sessions)
-        )
-        for second in starts:
-            user = _draw(rng, (users, activity))
-            if second < user.busy_until:
-                continue
-            for event in _session(rng, user, next(session_ids), second, catalogue):
-                at = event["ts"] // 1000
-                user.busy_until = at + 1800
-                event_day = (at - first_second) // DAY
-                if event_day < days:
-                    lines[event_day].append((event["ts"], _log_line(event)))
-                    written += 1
-        if day in lines:
+        midnight = first_second + day * DAY
+        due = round((events - written) * weights[day] / sum(weights[day:])) - len(lines[day])
+        present = [user for user in users if user.joined <= midnight]
+        for event in _day(rng, present, midnight, due, session_ids, catalogue):
+            event_day = (event["ts"] // 1000 - first_second) // DAY
+            if event_day < days:
+                lines[event_day].append((event["ts"], _log_line(event)))
+        of_day = sorted(lines.pop(day), key=itemgetter(0))
+        written += len(of_day)
+        if of_day:
             path = folder / f"{dates[day]:%Y/%m/%Y-%m-%d}-events.json"
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text("\n".join(line for _, line in sorted(lines.pop(day), key=itemgetter(0))), "ascii")
+            path.write_text("\n".join(line for _, line in of_day), "ascii")
     return written
 
 
-def _users(rng: Random, number: int, first_second: int) -> list[User]:
-    """Return users by falling activity, the last of whom has the name of the first."""
+def _day(
+    rng: Random,
+    users: list[User],
+    midnight: int,
+    due: int,
+    session_ids: Iterator[int],
+    catalogue: list[Song],
+) -> Iterator[Json]:
+    """Yield the events of as many sessions as it takes for the events that are due on a day."""
+    starts: defaultdict[User, list[int]] = defaultdict(list)
+    sessions: defaultdict[User, list[list[Json]]] = defaultdict(list)
+    of_day: Counter[User] = Counter()
+    for user in _listeners(rng, users, due):
+        if due <= 0:
+            break
+        insort(starts[user], midnight + _draw(rng, HOURS) * 3600 + rng.randrange(3600))
+        sessions[user].append(list(islice(_session(rng, user, next(session_ids), catalogue), due + OVERTIME)))
+        due += of_day[user]
+        of_day[user] = sum(
+            bisect_left(session, midnight + DAY - begin, key=itemgetter("ts"))
+            for begin, session in _in_turn(starts[user], sessions[user], user.busy_until)
+        )
+        due -= of_day[user]
+    for user in sessions:
+        for begin, session in _in_turn(starts[user], sessions[user], user.busy_until):
+            user.busy_until = begin + session[-1]["ts"] + PAUSE
+            for event in session:
+                event["ts"] = (begin + event["ts"]) * 1000 + MILLISECOND
+                yield event
+
+
+def _in_turn(
+    starts: list[int], sessions: list[list[Json]], not_before: int
+) -> Iterator[tuple[int, list[Json]]]:
+    """Yield a user's sessions and when they begin: in this order, for the level may change in each."""
+    for start, session in zip(starts, sessions, strict=True):
+        begin = max(start, not_before)
+        not_before = begin + session[-1]["ts"] + PAUSE
+        yield begin, session
+
+
+def _listeners(rng: Random, users: list[User], due: int) -> Iterator[User]:
+    """
+    Yield who starts a session on a day, more of them than it takes for the events that are due.
+
+    Those who pay stay ten times as long, some of them far longer. So first come the others, as many as usual,
+    and then those who pay fill the day: neither the listeners nor the plays of a day are left to chance.
+    """
+    free, paid = (
+        _weighted({user: user.activity for user in users if user.level == level}) for level in (FREE, PAID)
+    )
+    free_activity = sum(user.activity for user in users if user.level == FREE)
+    usual = sum(user.activity * EVENTS_PER_100_SESSIONS[user.level] for user in users)
+    free_sessions = 100 * due * free_activity // usual
+    for number in range(due):  # a session has at least one event
+        yield _draw(rng, paid if number >= free_sessions and paid[0] else free)
+
+
+def _users(rng: Random, number: int, first_second: int, days: int) -> list[User]:
+    """
+    Return users by falling activity, the last of whom has the name of the first.
+
+    Every other one is there when the logs begin, and a few of these pay. The rest join later, to listen free.
+    """
     users = []
     for rank, user_id in enumerate(rng.sample(range(2, number + 2), number)):
         gender, first_names = rng.choice((("F", LISTS["women"]), ("M", LISTS["men"])))
+        joined = first_second + (rng.randrange(days * DAY) if rank % 2 else -rng.randrange(14 * DAY))
         person = Person(
             first_name=rng.choice(first_names),
             last_name=rng.choice(LISTS["last_names"]),
             gender=gender,
             location=rng.choice(LISTS["cities"]),
-            registration=float((first_second - rng.randrange(14 * DAY)) * 1000 + MILLISECOND),
+            registration=float(joined * 1000 + MILLISECOND),
             user_agent=rng.choice(AGENTS),
             user_id=str(user_id),
         )
-        users.append(User(person, level=PAID if rank % 5 == 0 else FREE))
+        # The most active user has about five times the sessions of the least active one.
+        activity = 1_000_000 * number // (number + 4 * rank)
+        level = PAID if rank % (2 * FIRST_USERS_PER_PAYING_ONE) == FIRST_USERS_PER_PAYING_ONE else FREE
+        users.append(User(person, joined, activity, level))
     namesake = users[0].person
     users[-1].person = users[-1].person._replace(
         first_name=namesake.first_name, last_name=namesake.last_name, gender=namesake.gender
@@ -294,8 +366,13 @@ def _users(rng: Random, number: int, first_second: int) -> list[User]:
     return users
 
 
-def _session(rng: Random, user: User, session_id: int, second: int, catalogue: list[Song]) -> Iterator[Json]:
-    """Yield the events of one session, and leave the user with the level that it ends with."""
+def _session(rng: Random, user: User, session_id: int, catalogue: list[Song]) -> Iterator[Json]:
+    """
+    Yield the events of one session, and leave the user with the level that it ends with.
+
+    An event's ``ts`` is in seconds since the start of the session.
+    """
+    second = 0
     auth, page = _draw(rng, FIRST_PAGES[user.level])
     for item in count():
         person = user.person if auth == IN else NOBODY
@@ -317,7 +394,7 @@ def _session(rng: Random, user: User, session_id: int, second: int, catalogue: l
             "sessionId": session_id,
             "song": song.title,
             "status": status,
-            "ts": second * 1000 + MILLISECOND,
+            "ts": second,
             "userAgent": person.user_agent,
             "userId": person.user_id,
         }
@@ -421,7 +498,7 @@ def _log_line(event: Json) -> str:
 
 def _draw(rng: Random, weighted: Weighted) -> Any:
     values, cumulative = weighted
-    return rng.choices(values, cum_weights=cumulative)[0]
+    return values[bisect(cumulative, rng.random() * cumulative[-1], hi=len(values) - 1)]
 
 
 def main() -> None:

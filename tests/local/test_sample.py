@@ -1,6 +1,7 @@
 import json
 import time
 from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping
 from datetime import UTC, date, datetime
 from itertools import pairwise
 from pathlib import Path
@@ -8,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from local.sample import main, write_sample
+from local.sample import PROFILE, main, write_sample
 from tests.expected_star import REAL_DATA, Json, expected_star, read_events, read_songs
 
 PLAY = "NextSong"
@@ -34,15 +35,27 @@ def plays(events: list[Json]) -> list[Json]:
 
 @pytest.fixture(scope="module")
 def sessions(events: list[Json]) -> list[list[Json]]:
-    by_id = defaultdict(list)
-    for event in events:
-        by_id[event["sessionId"]].append(event)
-    return list(by_id.values())
+    return by_session(events)
+
+
+@pytest.fixture(scope="module")
+def many_sessions(tmp_path_factory: pytest.TempPathFactory) -> list[list[Json]]:
+    """The sessions of a sample that is large enough for its frequencies to be compared."""
+    folder = tmp_path_factory.mktemp("sample") / "large"
+    write_sample(folder, events=60_000)
+    return by_session(read_events(folder))
 
 
 @pytest.fixture(scope="module")
 def songs(sample: Path) -> list[Json]:
     return list(read_songs(sample))
+
+
+def by_session(events: Iterable[Json]) -> list[list[Json]]:
+    found = defaultdict(list)
+    for event in events:
+        found[event["sessionId"]].append(event)
+    return list(found.values())
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -182,11 +195,12 @@ def test_no_event_is_before_its_user_registered(events: list[Json]) -> None:
     assert all(event["registration"] <= event["ts"] for event in events if event["userId"])
 
 
-def test_a_level_changes_only_after_it_was_submitted(sessions: list[list[Json]]) -> None:
+def test_a_level_changes_only_after_it_was_submitted(many_sessions: list[list[Json]]) -> None:
     changes = Counter(
-        (a["page"], b["level"]) for s in sessions for a, b in pairwise(s) if a["level"] != b["level"]
+        (a["page"], b["level"]) for s in many_sessions for a, b in pairwise(s) if a["level"] != b["level"]
     )
     assert set(changes) == {("Submit Upgrade", "paid"), ("Submit Downgrade", "free")}
+    assert changes["Submit Upgrade", "paid"] > 4 * changes["Submit Downgrade", "free"]
 
 
 def test_a_user_keeps_the_level_from_one_session_to_the_next(sessions: list[list[Json]]) -> None:
@@ -204,6 +218,37 @@ def test_sessions_of_one_user_do_not_overlap(sessions: list[list[Json]]) -> None
         for user_id in {event["userId"] for event in session} - {""}:
             assert ends.get(user_id, 0) < session[0]["ts"]
             ends[user_id] = session[-1]["ts"]
+
+
+def test_pages_follow_each_other_as_often_as_in_the_public_data(many_sessions: list[list[Json]]) -> None:
+    found: defaultdict[tuple[str, str], Counter[str]] = defaultdict(Counter)
+    for session in many_sessions:
+        for event, following in pairwise([*session, {"page": "END"}]):
+            state = event["level"] if event["auth"] == "Logged In" else "Logged Out"
+            found[state, event["page"]][following["page"]] += 1
+    compared = [(state, page) for (state, page), following in found.items() if following.total() > 1000]
+    assert {("free", PLAY), ("paid", PLAY), ("free", "Home")} <= set(compared)
+    for state, page in compared:
+        expected = PROFILE["next_page"][state][page]
+        assert shares(found[state, page]) == pytest.approx(shares(expected), abs=0.03), (state, page)
+
+
+def test_sessions_start_when_they_do_in_the_public_data(many_sessions: list[list[Json]]) -> None:
+    hours = Counter(datetime.fromtimestamp(session[0]["ts"] / 1000, UTC).hour for session in many_sessions)
+    expected = dict(enumerate(PROFILE["session_starts_by_hour"]))
+    assert shares(hours) == pytest.approx(shares(expected), abs=0.01)
+
+
+def test_songs_are_as_long_as_in_the_public_data(many_sessions: list[list[Json]]) -> None:
+    lengths = [event["length"] for session in many_sessions for event in session if event["page"] == PLAY]
+    quantiles = PROFILE["length_quantiles"]
+    for number, quantile in enumerate(quantiles):
+        share = sum(length < quantile for length in lengths) / len(lengths)
+        assert share == pytest.approx(number / (len(quantiles) - 1), abs=0.06), quantile
+
+
+def shares(numbers: Mapping[Any, int]) -> dict[Any, float]:
+    return {key: number / sum(numbers.values()) for key, number in numbers.items() if number}
 
 
 def test_paying_users_listen_longer(sessions: list[list[Json]]) -> None:

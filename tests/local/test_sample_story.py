@@ -1,0 +1,81 @@
+"""What the page shows of a sample at first glance: a month in which something happens, whatever the seed."""
+
+from collections import Counter
+from collections.abc import Iterable
+from typing import NamedTuple
+
+import pytest
+
+from local.sample import write_sample
+from tests.expected_star import Json, read_events, read_songs
+
+FIRST_SECOND = 1541030400  # of 2018-11-01, a Thursday
+DAYS = 30
+WEEK = 7
+
+
+class Month(NamedTuple):
+    """A sample: all events, the plays by day, and the catalogue."""
+
+    events: list[Json]
+    days: list[list[Json]]
+    songs: list[Json]
+
+    def plays(self, first: int = 0, last: int = DAYS) -> list[Json]:
+        """Return the plays of some days."""
+        return [play for day in self.days[first:last] for play in day]
+
+
+@pytest.fixture(scope="module", params=range(1, 11), ids="seed {}".format)
+def month(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Month:
+    folder = tmp_path_factory.mktemp("sample") / "month"
+    write_sample(folder, seed=request.param)
+    events = list(read_events(folder))
+    days: list[list[Json]] = [[] for _ in range(DAYS)]
+    for event in events:
+        if event["page"] == "NextSong":
+            days[(event["ts"] // 1000 - FIRST_SECOND) // 86_400].append(event)
+    return Month(events, days, list(read_songs(folder)))
+
+
+def listeners(plays: Iterable[Json]) -> int:
+    return len({play["userId"] for play in plays})
+
+
+def paid_share(plays: list[Json]) -> float:
+    return sum(play["level"] == "paid" for play in plays) / len(plays)
+
+
+def pages(events: Iterable[Json]) -> Counter[str]:
+    return Counter(event["page"] for event in events)
+
+
+def test_each_week_has_more_plays_than_the_one_before(month: Month) -> None:
+    weeks = [len(month.plays(first, first + WEEK)) for first in range(2, DAYS, WEEK)]
+    assert weeks == sorted(weeks)
+    assert weeks[-1] > 2 * weeks[0]
+
+
+def test_more_listeners_come_every_day(month: Month) -> None:
+    by_day = [listeners(day) for day in month.days]
+    assert sum(by_day[-WEEK:]) > 1.2 * sum(by_day[:WEEK])
+
+
+def test_users_register_all_month_long(month: Month) -> None:
+    registered = {event["userId"]: event["registration"] for event in month.events if event["userId"]}
+    weeks = Counter(int((each / 1000 - FIRST_SECOND) // 86_400 // WEEK) for each in registered.values())
+    assert all(weeks[week] >= 3 for week in range(4))
+
+
+def test_each_day_of_a_weekend_is_quieter_than_those_before_it_in_its_week(month: Month) -> None:
+    plays = [len(day) for day in month.days]
+    for saturday in range(2, DAYS, WEEK):
+        working_days = plays[max(0, saturday - 5) : saturday]
+        assert max(plays[saturday : saturday + 2]) < min(working_days)
+
+
+def test_free_listeners_become_paying_ones(month: Month) -> None:
+    submitted = pages(month.events)
+    assert submitted["Submit Upgrade"] >= 8
+    assert submitted["Submit Downgrade"] < submitted["Submit Upgrade"] / 2
+    assert paid_share(month.plays(-WEEK)) > paid_share(month.plays(0, WEEK)) + 0.05
