@@ -1,6 +1,6 @@
 """What the page shows of a sample at first glance: a month in which something happens, whatever the seed."""
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable
 from typing import NamedTuple
 
@@ -50,6 +50,29 @@ def pages(events: Iterable[Json]) -> Counter[str]:
     return Counter(event["page"] for event in events)
 
 
+def is_plain(text: str) -> bool:
+    return (
+        text.isascii() and text.isprintable() and text == " ".join(text.split()) and text.count('"') % 2 == 0
+    )
+
+
+def top_songs(plays: Iterable[Json]) -> list[tuple[tuple[str, ...], int]]:
+    return top_ten(plays, "song", "artist")
+
+
+def top_artists(plays: Iterable[Json]) -> list[tuple[str, int]]:
+    return [(artist, number) for (artist,), number in top_ten(plays, "artist")]
+
+
+def top_ten(plays: Iterable[Json], *key: str) -> list[tuple[tuple[str, ...], int]]:
+    """Return what is played most, in the order of the questions of the same names."""
+    listeners = defaultdict(list)
+    for play in plays:
+        listeners[tuple(play[name] for name in key)].append(play["userId"])
+    ranked = sorted(listeners.items(), key=lambda item: (-len(item[1]), -len(set(item[1])), item[0]))
+    return [(names, len(users)) for names, users in ranked[:10]]
+
+
 def test_each_week_has_more_plays_than_the_one_before(month: Month) -> None:
     weeks = [len(month.plays(first, first + WEEK)) for first in range(2, DAYS, WEEK)]
     assert weeks == sorted(weeks)
@@ -79,3 +102,17 @@ def test_free_listeners_become_paying_ones(month: Month) -> None:
     assert submitted["Submit Upgrade"] >= 8
     assert submitted["Submit Downgrade"] < submitted["Submit Upgrade"] / 2
     assert paid_share(month.plays(-WEEK)) > paid_share(month.plays(0, WEEK)) + 0.05
+
+
+@pytest.mark.parametrize("days", [DAYS, 28, WEEK])
+def test_what_is_played_most_has_plain_names(month: Month, days: int) -> None:
+    plays = month.plays(DAYS - days)
+    names = [name for song, _ in top_songs(plays) for name in song]
+    names += [artist for artist, _ in top_artists(plays)]
+    assert [name for name in names if not is_plain(name)] == []
+
+
+def test_odd_names_are_played_all_the_same(month: Month) -> None:
+    titles = {play["song"] for play in month.plays()}
+    assert sum(not title.isascii() for title in titles) > 100
+    assert sum(not is_plain(title) for title in titles if title.isascii()) > 10
