@@ -10,6 +10,7 @@ The public data have no story, and charts of them show little. So this month dep
 - Users join all the time, and the last day has ``GROWTH`` times the events of the first.
 - A day has the events that are due by its weekday, give or take a few; weekends are quiet.
 - Few users pay at first. Upgrades are as frequent as measured, which leaves most plays paid in the end.
+- In the middle of the month, one artist's songs catch on.
 - Names that the logs garble, and other odd ones, are not among what is played most.
 """
 
@@ -18,9 +19,10 @@ import json
 import shutil
 from bisect import bisect, bisect_left, insort
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
+from functools import partial
 from itertools import accumulate, count, islice
 from operator import itemgetter
 from pathlib import Path
@@ -32,6 +34,7 @@ Json = dict[str, Any]
 HERE = Path(__file__).parent
 PROFILE = json.loads((HERE / "sample_profile.json").read_text(encoding="utf-8"))
 LISTS = json.loads((HERE / "sample_words.json").read_text(encoding="utf-8"))
+STAR = LISTS["artist_of_the_month"]
 
 FREE, PAID = "free", "paid"
 DAY = 86_400
@@ -42,7 +45,8 @@ PAUSE = 1800  # seconds, at least, between two sessions of a user
 OVERTIME = 5  # events by which a day's last session may exceed what is due on that day
 GROWTH = 4  # times as many events on the last day as on the first, apart from the weekday
 FIRST_USERS_PER_PAYING_ONE = 24  # of those who are there when the logs begin
-KNOWN_SHARE = 0.36  # of the plays are of the catalogue; those whose name the logs garble do not match
+STAR_SHARE = 0.03  # of the plays are of the artist of the month, once the songs have caught on
+KNOWN_SHARE = 0.36  # of the others are of the catalogue; those whose name the logs garble do not match
 WORLD, WORLD_ARTISTS = 2_000_000, 30_000  # songs that the catalogue does not have, and their artists
 SONGS_PER_FOLDER = 24
 
@@ -216,15 +220,19 @@ def _catalogue(rng: Random, songs: int) -> Iterator[Json]:
     for _ in range(songs * 5 // 8 + 1):
         place = rng.choice(PLACES) if rng.random() < 0.7 else NOWHERE
         artists.append(Artist(_identifier(rng, "AR"), _phrase(LISTS["artists"], rng.getrandbits(64)), place))
-    for number in range(songs):
+    star = Artist(_identifier(rng, "AR"), STAR["name"], rng.choice(PLACES))
+    star_titles = STAR["titles"][:songs]
+    for number in range(songs - len(star_titles)):
         if number % 50 == 49:  # issued again: only the ids, of the song and of the artist, tell the two apart
             record = record | {"song_id": _identifier(rng, "SO"), "artist_id": _identifier(rng, "AR")}
             yield record
             continue
-        record = _song_record(rng, rng.choice(artists), artists)
+        record = _song_record(rng, artists[number % len(artists)], artists)  # no artist has two of the hits
         yield record
         if number % 100 == 60:  # a second file about the same song, which may win
             yield record | {"title": f"{record['title']} (Remastered)", "artist_location": "", "year": 0}
+    for title in star_titles:
+        yield _song_record(rng, star, artists) | {"artist_name": star.name, "title": title}
 
 
 def _song_record(rng: Random, artist: Artist, artists: list[Artist]) -> Json:
@@ -261,6 +269,7 @@ def _write_logs(folder: Path, rng: Random, events: int, catalogue: list[Song], s
         PROFILE["events_by_weekday"][each.weekday()] * (days + (GROWTH - 1) * day) * rng.randrange(97, 104)
         for day, each in enumerate(dates)
     ]
+    star = [song for song in catalogue if song.artist == STAR["name"]]
 
     written = 0
     session_ids = count(3)
@@ -268,8 +277,10 @@ def _write_logs(folder: Path, rng: Random, events: int, catalogue: list[Song], s
     for day in range(days):
         midnight = first_second + day * DAY
         due = round((events - written) * weights[day] / sum(weights[day:])) - len(lines[day])
+        caught_on = min(1, max(0, 5 * day / days - 2))  # from two fifths of the time to three
+        draw_song = partial(_draw_song, rng, catalogue, star, STAR_SHARE * caught_on)
         present = [user for user in users if user.joined <= midnight]
-        for event in _day(rng, present, midnight, due, session_ids, catalogue):
+        for event in _day(rng, present, midnight, due, session_ids, draw_song):
             event_day = (event["ts"] // 1000 - first_second) // DAY
             if event_day < days:
                 lines[event_day].append((event["ts"], _log_line(event)))
@@ -288,7 +299,7 @@ def _day(
     midnight: int,
     due: int,
     session_ids: Iterator[int],
-    catalogue: list[Song],
+    draw_song: Callable[[], Song],
 ) -> Iterator[Json]:
     """Yield the events of as many sessions as it takes for the events that are due on a day."""
     starts: defaultdict[User, list[int]] = defaultdict(list)
@@ -298,7 +309,7 @@ def _day(
         if due <= 0:
             break
         insort(starts[user], midnight + _draw(rng, HOURS) * 3600 + rng.randrange(3600))
-        sessions[user].append(list(islice(_session(rng, user, next(session_ids), catalogue), due + OVERTIME)))
+        sessions[user].append(list(islice(_session(rng, user, next(session_ids), draw_song), due + OVERTIME)))
         due += of_day[user]
         of_day[user] = sum(
             bisect_left(session, midnight + DAY - begin, key=itemgetter("ts"))
@@ -370,7 +381,7 @@ def _users(rng: Random, number: int, first_second: int, days: int) -> list[User]
     return users
 
 
-def _session(rng: Random, user: User, session_id: int, catalogue: list[Song]) -> Iterator[Json]:
+def _session(rng: Random, user: User, session_id: int, draw_song: Callable[[], Song]) -> Iterator[Json]:
     """
     Yield the events of one session, and leave the user with the level that it ends with.
 
@@ -380,7 +391,7 @@ def _session(rng: Random, user: User, session_id: int, catalogue: list[Song]) ->
     auth, page = _draw(rng, FIRST_PAGES[user.level])
     for item in count():
         person = user.person if auth == IN else NOBODY
-        song = _draw_song(rng, catalogue) if page == PLAY else NO_SONG
+        song = draw_song() if page == PLAY else NO_SONG
         method, status = RESPONSES.get(page, ("GET", 200))
         yield {
             "artist": song.artist,
@@ -421,13 +432,15 @@ def _pause(rng: Random, song: Song, following: str) -> int:
     return min(3600, int(60 * part / (1 - part)))  # half of them are shorter than a minute
 
 
-def _draw_song(rng: Random, catalogue: list[Song]) -> Song:
+def _draw_song(rng: Random, catalogue: list[Song], star: list[Song], star_share: float) -> Song:
     """
-    Return a song; those near the start of the catalogue, or of the world's list, are the hits.
+    Return a song; those near the start of the star's songs, the catalogue, or the world's list, are the hits.
 
     Products rather than powers: the last digit of a power depends on the C library.
     """
     place = rng.random()
+    if rng.random() < star_share:
+        return star[int(len(star) * place * place * place)]
     if rng.random() < KNOWN_SHARE:
         return catalogue[int(len(catalogue) * place * (1 + 4 * place) / 5)]
     return _world_song(int(WORLD * place * place * place))

@@ -104,6 +104,23 @@ def test_free_listeners_become_paying_ones(month: Month) -> None:
     assert paid_share(month.plays(-WEEK)) > paid_share(month.plays(0, WEEK)) + 0.05
 
 
+def test_an_artist_of_the_catalogue_takes_off_in_the_middle_of_the_month(month: Month) -> None:
+    (artist, plays), (_, next_best), *_ = top_artists(month.plays())
+    ((title, its_artist), song_plays), (_, next_song), *_ = top_songs(month.plays())
+    assert 1.8 * next_best < plays < 4 * next_best
+    assert its_artist == artist
+    assert 1.25 * next_song < song_plays < 4 * next_song
+    of_artist = [song for song in month.songs if song["artist_name"] == artist]
+    assert len({song["artist_id"] for song in of_artist}) == 1
+    assert title in {song["title"] for song in of_artist}
+    first_week, last_week = (
+        sum(play["artist"] == artist for play in part) / len(part)
+        for part in (month.plays(0, WEEK), month.plays(-WEEK))
+    )
+    assert first_week < 0.01
+    assert last_week > 0.02
+
+
 @pytest.mark.parametrize("days", [DAYS, 28, WEEK])
 def test_what_is_played_most_has_plain_names(month: Month, days: int) -> None:
     plays = month.plays(DAYS - days)
