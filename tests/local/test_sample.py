@@ -88,6 +88,16 @@ def test_a_month_has_about_eight_thousand_events(tmp_path: Path, seed: int) -> N
     assert 7600 <= written.events <= 8400
 
 
+@pytest.mark.parametrize(("events", "songs", "days"), [(1, 1, 1), (1, 3, 30), (60, 4, 400), (3000, 2, 1)])
+def test_samples_of_any_size_hold_about_what_was_asked_for(
+    tmp_path: Path, events: int, songs: int, days: int
+) -> None:
+    for seed in range(5):
+        written = write_sample(tmp_path / str(seed), events=events, songs=songs, days=days, seed=seed)
+        assert 1 <= written.events <= events + 50
+        assert written.songs == songs
+
+
 def test_a_folder_that_holds_something_is_refused(tmp_path: Path) -> None:
     (tmp_path / "precious.txt").write_text("mine")
     with pytest.raises(FileExistsError, match="not empty: remove it, or name another"):

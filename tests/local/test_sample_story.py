@@ -131,5 +131,8 @@ def test_what_is_played_most_has_plain_names(month: Month, days: int) -> None:
 
 def test_odd_names_are_played_all_the_same(month: Month) -> None:
     titles = {play["song"] for play in month.plays()}
-    assert sum(not title.isascii() for title in titles) > 100
+    garbled = {title for title in titles if not title.isascii()}
+    assert len(garbled) > 100
+    repaired = {title.encode("latin-1").decode().encode("latin-1").decode() for title in garbled}
+    assert len(repaired & {song["title"] for song in month.songs}) > 5
     assert sum(not is_plain(title) for title in titles if title.isascii()) > 10
