@@ -120,6 +120,7 @@ def test_a_run_tells_what_it_loaded(loaded: str) -> None:
 
 def test_the_page_shows_what_the_warehouse_answers(page: FrameLocator, created: RedshiftSQLHook) -> None:
     page.get_by_role("button", name="All").click()
+    expect(page.locator("button[aria-pressed=true]")).to_have_text(["All"])
     ((plays, listeners, paying, _, hours, _),) = asked(created, "totals", NOVEMBER)
     expect(page.locator(".tile dd").first).to_have_text(f"{plays:,}")
     assert tiles(page) | {"Plays of known songs": ""} == {

@@ -48,7 +48,8 @@ function withRange(view, span) {
   const from = element("input", { ...limits, "aria-label": "From", name: "from" });
   const to = element("input", { ...limits, "aria-label": "To", name: "to" });
   const results = element("div", { class: "results" });
-  const buttons = PRESETS.map(([label, days]) =>
+  const presets = PRESETS.filter(([, days]) => days === Infinity || oldest < newest - (days - 1) * DAY);
+  const buttons = presets.map(([label, days]) =>
     element("button", { type: "button", onclick: () => choose(days) }, label),
   );
   const form = element(
@@ -70,7 +71,7 @@ function withRange(view, span) {
     if (!form.reportValidity()) return;
     const [first, last] = [new Date(from.value), new Date(to.value)];
     buttons.forEach((button, i) => {
-      const start = Math.max(oldest, newest - (PRESETS[i][1] - 1) * DAY);
+      const start = Math.max(oldest, newest - (presets[i][1] - 1) * DAY);
       button.setAttribute("aria-pressed", +first === start && +last === +newest);
     });
     drawResults(results, first, last, oldest);
