@@ -118,6 +118,15 @@ def test_a_run_tells_what_it_loaded(loaded: str) -> None:
     assert re.match(r"Loaded staging_events: 30 files, .* staged, 0 rejected; staging_songs: ", loaded)
 
 
+def test_the_form_refuses_what_no_run_could_take(ui: Page, loaded: str) -> None:
+    ui.goto("/dags/sparkify_etl")
+    ui.get_by_role("button", name="Trigger").first.click()
+    form = ui.get_by_role("dialog")
+    form.locator("input[name=element_reload_prefix]").fill("log_data/")
+    form.get_by_role("button", name="Trigger", exact=True).click()
+    expect(form.get_by_text("reload_prefix: 'log_data/' does not match")).to_be_visible()
+
+
 def test_the_page_shows_what_the_warehouse_answers(page: FrameLocator, created: RedshiftSQLHook) -> None:
     page.get_by_role("button", name="All").click()
     expect(page.locator("button[aria-pressed=true]")).to_have_text(["All"])
