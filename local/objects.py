@@ -63,8 +63,8 @@ class ChangedObjects:
             stored = self._backend.buckets[bucket].keys.get(key)
             row: list[object] = [None] * 4
             if isinstance(stored, FakeKey):
-                times = stored.last_modified.isoformat()
-                row = [stored.value, stored.etag.strip('"'), times, json.dumps(dict(stored.metadata))]
+                modified = stored.last_modified.isoformat()
+                row = [stored.value, stored.etag.strip('"'), modified, json.dumps(dict(stored.metadata))]
             self._file.execute(
                 "INSERT OR REPLACE INTO objects VALUES (?, ?, ?, ?, ?, ?)", [bucket, key, *row]
             )
