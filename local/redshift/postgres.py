@@ -81,11 +81,17 @@ class Postgres:
     def stop(self) -> None:
         """Stop PostgreSQL, ending what it still runs, unless it was there before."""
         if not self._existing:
-            self._control("stop", "-m", "fast", what="stop")
+            self._remove_remains()
+            if self._lock.exists():
+                self._control("stop", "-m", "fast", what="stop")
 
     @property
     def _data(self) -> Path:
         return self._folder / "data"
+
+    @property
+    def _lock(self) -> Path:
+        return self._data / "postmaster.pid"
 
     def _control(self, action: str, *options: str | Path, what: str) -> None:
         _run(
@@ -113,15 +119,14 @@ class Postgres:
 
     def _remove_remains(self) -> None:
         """Remove what a killed postmaster left behind: its backends, and locks with its process id."""
-        lock = self._data / "postmaster.pid"
-        if lock.exists() and not _is_postgres(int(lock.read_text().split()[0])):
+        if self._lock.exists() and not _is_postgres(int(self._lock.read_text().split()[0])):
             # A backend that still works on the data must end before another server begins.
             while orphans := self._backends():
                 for orphan in orphans:
                     with suppress(psutil.NoSuchProcess):
                         orphan.kill()
                 time.sleep(0.05)
-            lock.unlink()
+            self._lock.unlink()
             (self._folder / ".s.PGSQL.5432.lock").unlink(missing_ok=True)
 
     def _backends(self) -> list[psutil.Process]:

@@ -11,8 +11,10 @@ import os
 import signal
 import ssl
 import sys
+from contextlib import suppress
 from pathlib import Path
 
+import psycopg
 import trustme
 from psycopg.conninfo import conninfo_to_dict
 
@@ -31,6 +33,8 @@ SERVER_VERSION = "8.0.2"  # what Redshift reports; drivers choose their catalog 
 
 _log = logging.getLogger(__name__)
 
+# What it looks like when PostgreSQL has died, or is dying.
+_NO_POSTGRES = (ConnectionError, FileNotFoundError, asyncio.IncompleteReadError, psycopg.OperationalError)
 _LOGIN_SECONDS = 60  # PostgreSQL's authentication_timeout
 
 # What a client may set when it connects. Drivers send more, which PostgreSQL would refuse to start with.
@@ -104,24 +108,23 @@ class Server:
         for session in self._sessions:
             session.cancel()
         await asyncio.gather(*self._sessions, return_exceptions=True)
-        await self.journal.close()
+        try:
+            await self.journal.close()
+        except psycopg.OperationalError as error:
+            _log.warning("the last statements are not in the journal, for PostgreSQL has died: %s", error)
         await asyncio.to_thread(self.postgres.stop)
 
-    async def _connect_upstream(self) -> Connection:
+    async def _start_again(self) -> None:
         """
-        Return a new connection to PostgreSQL, nothing sent yet. If PostgreSQL has died, it is started again.
+        Start PostgreSQL if it has died.
 
         :raises SqlError: when it does not start
         """
-        try:
-            return await self._open_upstream()
-        except (ConnectionRefusedError, FileNotFoundError):
-            async with self._starting:
-                if not await asyncio.to_thread(self.postgres.answers):
-                    _log.warning("PostgreSQL does not answer: it is started again")
-                    await asyncio.to_thread(self.postgres.start)
-                    await self.journal.connect()
-            return await self._open_upstream()
+        async with self._starting:
+            if not await asyncio.to_thread(self.postgres.answers):
+                _log.warning("PostgreSQL does not answer: it is started again")
+                await asyncio.to_thread(self.postgres.start)
+                await self.journal.connect()
 
     async def _open_upstream(self) -> Connection:
         address = conninfo_to_dict(self.postgres.dsn)
@@ -157,9 +160,10 @@ class Server:
                     await client.writer.start_tls(self._tls)
                 code, body = await client.read_startup()
         if code == wire.CANCEL_REQUEST:
-            upstream = await self._connect_upstream()
-            upstream.writer.write(wire.cancel(body))
-            await upstream.close()
+            with suppress(*_NO_POSTGRES):  # then there is nothing to cancel
+                upstream = await self._open_upstream()
+                upstream.writer.write(wire.cancel(body))
+                await upstream.close()
             return
         names = wire.texts(body)
         parameters = dict(zip(names[::2], names[1::2], strict=False))
@@ -167,15 +171,37 @@ class Server:
             await client.send(wire.ASK_PASSWORD)
             answer = await client.read()
         try:
-            upstream = await self._connect_upstream()
             try:
-                user = await self._authenticate(parameters, answer)
-                await self._open_session(client, upstream, user, parameters)
+                upstream, greeting = await self._log_in(parameters, answer)
+            except _NO_POSTGRES:
+                await self._start_again()
+                upstream, greeting = await self._log_in(parameters, answer)
+            try:
+                await self._run_session(client, upstream, greeting, parameters)
             finally:
                 await upstream.close()
         except SqlError as problem:
             _log.info("login refused: %s", problem.message)
             await client.send(wire.error(problem, "FATAL"))
+
+    async def _log_in(self, parameters: dict[str, str], answer: Message) -> tuple[Connection, list[Message]]:
+        """
+        Return a new connection to PostgreSQL for a user who may log in, and what PostgreSQL first says.
+
+        :raises SqlError: if that user may not
+        """
+        upstream = await self._open_upstream()
+        try:
+            user = await self._authenticate(parameters, answer)
+            kept = {name: value for name, value in parameters.items() if name.lower() in _STARTUP_SETTINGS}
+            upstream.writer.write(wire.startup({"user": user, "database": REDSHIFT_DATABASE, **kept}))
+            greeting = [await upstream.read()]
+            while greeting[-1].kind not in (b"E", wire.READY):
+                greeting.append(await upstream.read())
+        except BaseException:
+            await upstream.close()
+            raise
+        return upstream, greeting
 
     async def _authenticate(self, parameters: dict[str, str], answer: Message) -> str:
         """
@@ -193,25 +219,20 @@ class Server:
             raise SqlError(f'database "{database}" does not exist', "3D000")
         return user[0]
 
-    async def _open_session(
-        self, client: Connection, upstream: Connection, user: str, parameters: dict[str, str]
+    async def _run_session(
+        self, client: Connection, upstream: Connection, greeting: list[Message], parameters: dict[str, str]
     ) -> None:
-        kept = {name: value for name, value in parameters.items() if name.lower() in _STARTUP_SETTINGS}
-        upstream.writer.write(wire.startup({"user": user, "database": REDSHIFT_DATABASE, **kept}))
-        while True:
-            message = await upstream.read()
+        for message in greeting:
             match wire.texts(message.body) if message.kind == b"S" else []:
                 case ["server_version", *_]:
-                    message = Message(b"S", wire.text("server_version", SERVER_VERSION))
+                    await client.hold(Message(b"S", wire.text("server_version", SERVER_VERSION)))
                 case ["standard_conforming_strings", *_]:
-                    continue  # clients then escape backslashes, which Redshift's strings need
-            await client.hold(message)
-            if message.kind in (b"E", wire.READY):
-                await client.send()
-            if message.kind == b"E":
-                return
-            if message.kind == wire.READY:
-                break
+                    pass  # clients then escape backslashes, which Redshift's strings need
+                case _:
+                    await client.hold(message)
+        await client.send()
+        if greeting[-1].kind == b"E":
+            return
         name = parameters.get("application_name", "")
         self.journal.connected(name)
         session = Session(

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -111,6 +112,30 @@ def test_users_and_what_they_may_do_outlast_a_restart(start: Callable[[], Proces
         assert connection.execute("SELECT HAS_ASSUMEROLE_PRIVILEGE('x', 'COPY')").fetchall() == [(False,)]
     server.connect(password="Another2").close()
     assert server.end() == 0
+
+
+def test_a_client_that_comes_while_postgres_dies_is_served_by_the_next(
+    start: Callable[[], Process],
+) -> None:
+    server = start()
+    with server.connect() as connection:
+        connection.execute("CREATE TABLE pets (id INT)")
+    postmaster = psutil.Process(server.postmaster())
+    postmaster.suspend()  # it is still connected to, but says nothing
+    with ThreadPoolExecutor() as pool:
+        asked = pool.submit(server.ask, "SELECT COUNT(*) FROM pets")
+        time.sleep(1)
+        postmaster.kill()
+        assert asked.result() == [(0,)]
+    assert server.end() == 0
+
+
+def test_a_server_whose_postgres_was_killed_stops_all_the_same(start: Callable[[], Process]) -> None:
+    server = start()
+    server.ask("SELECT 1")
+    os.kill(server.postmaster(), signal.SIGKILL)
+    assert server.end() == 0
+    assert not (server.data / "postmaster.pid").exists()
 
 
 @pytest.mark.parametrize("busy", [False, True])
