@@ -5,6 +5,7 @@ import os
 import pwd
 import re
 import shutil
+import signal
 import subprocess
 import tempfile
 import time
@@ -27,6 +28,7 @@ SUPERUSER = "postgres"
 CATALOG = Path(__file__).with_name("catalog.sql")
 
 _DSN_VARIABLE = "LOCAL_REDSHIFT_DSN"
+_STOP_SECONDS = 60
 _LONGEST_SOCKET_PATH = 107  # sun_path holds 108 bytes, one of them the closing NUL
 _CONFIGURATION = {
     "listen_addresses": "",
@@ -72,18 +74,33 @@ class Postgres:
             if not self.answers():
                 self._remove_remains()
                 log = self._folder / "postgresql.log"
-                self._control(
-                    "start", "-t", "60", "-l", log, "-o", f"-k '{self._folder}'", what=f"start (log: {log})"
+                _run(
+                    [
+                        *(self._binaries / "pg_ctl", "start", "-w", "-t", "60", "-D", self._data, "-l", log),
+                        *("-o", f"-k '{self._folder}'"),
+                    ],
+                    f"PostgreSQL did not start (log: {log})",
                 )
         self.dsn = dsn(self._settings, REDSHIFT_DATABASE)
         self._install_catalog()
 
     def stop(self) -> None:
-        """Stop PostgreSQL, ending what it still runs, unless it was there before."""
-        if not self._existing:
-            self._remove_remains()
-            if self._lock.exists():
-                self._control("stop", "-m", "fast", what="stop")
+        """
+        Stop PostgreSQL, ending what it still runs, unless it was there before; it may have died meanwhile.
+
+        :raises SqlError: when it does not stop
+        """
+        if self._existing or not self._lock.exists():
+            return
+        pid, deadline = self._postmaster(), time.monotonic() + _STOP_SECONDS
+        with suppress(ProcessLookupError):
+            if _is_postgres(pid):
+                os.kill(pid, signal.SIGINT)  # https://www.postgresql.org/docs/18/server-shutdown.html
+        while _is_postgres(pid):
+            if time.monotonic() > deadline:
+                raise SqlError(f"PostgreSQL (pid {pid}) did not stop in {_STOP_SECONDS} s")
+            time.sleep(0.02)
+        self._remove_remains()
 
     @property
     def _data(self) -> Path:
@@ -93,11 +110,8 @@ class Postgres:
     def _lock(self) -> Path:
         return self._data / "postmaster.pid"
 
-    def _control(self, action: str, *options: str | Path, what: str) -> None:
-        _run(
-            [self._binaries / "pg_ctl", action, "-w", "-D", self._data, *options],
-            f"PostgreSQL did not {what}",
-        )
+    def _postmaster(self) -> int:
+        return int(self._lock.read_text().split()[0])
 
     def _initialise(self) -> None:
         _run(
@@ -119,7 +133,7 @@ class Postgres:
 
     def _remove_remains(self) -> None:
         """Remove what a killed postmaster left behind: its backends, and locks with its process id."""
-        if self._lock.exists() and not _is_postgres(int(self._lock.read_text().split()[0])):
+        if self._lock.exists() and not _is_postgres(self._postmaster()):
             # A backend that still works on the data must end before another server begins.
             while orphans := self._backends():
                 for orphan in orphans:
