@@ -218,7 +218,8 @@ def _add_data(parser: argparse.ArgumentParser) -> None:
         "--data",
         type=_folder,
         metavar="DIR",
-        help="what S3 holds: a folder with log_data/ and song_data/ (default: the last, or generated data)",
+        help="what S3 holds: a folder with log_data/ and song_data/; what was written to S3 since then"
+        " is forgotten (default: the last, with what was written to it, or generated data)",
     )
 
 

@@ -103,12 +103,14 @@ def up(settings: Settings, data: Path | None = None, *, fresh: bool = False) -> 
         if data:
             s3.seed_files(data)  # refuses a folder without data before anything is stopped
             _data_note(settings).write_text(str(data))
-            _stop([_pid_file(settings, "s3")])
-            shutil.rmtree(settings.changed_objects, ignore_errors=True)
         if fresh:
             _stop(_pid_files(settings))
             postgres.remove_data(settings)
             shutil.rmtree(settings.airflow_home, ignore_errors=True)
+        elif data:
+            _stop([_pid_file(settings, "s3")])
+        if data:
+            shutil.rmtree(settings.changed_objects, ignore_errors=True)
         missing = [server for server in servers(settings) if not _runs(settings, server)]
         for server in missing:
             refuse_a_taken_port(server.name, server.port, server.port_variable)
