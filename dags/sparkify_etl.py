@@ -15,7 +15,7 @@ from airflow.providers.standard.operators.python import ShortCircuitOperator
 from airflow.sdk import Asset, Param, TaskGroup, chain, dag
 
 from sparkify.checks import Check, not_empty, not_null, references, unique
-from sparkify.lineage import table_asset
+from sparkify.lineage import table_assets
 from sparkify.new_files import anything_to_load
 from sparkify.operators import (
     CreateTablesOperator,
@@ -130,10 +130,6 @@ STAR_CHECKS = (
 )
 
 
-def assets(*tables):
-    return [table_asset(table) for table in tables]
-
-
 def loaded_plays(ti):
     """Return a condition that holds for every play that this run has loaded."""
     return ti.xcom_pull(task_ids="load_fact_songplays")["within"]
@@ -230,7 +226,7 @@ def sparkify_etl():
             prefix=PREFIXES["staging_events"],
             copy_options=["TIMEFORMAT 'epochmillisecs'"],
             inlets=[SOURCES["staging_events"]],
-            outlets=assets("staging_events"),
+            outlets=table_assets("staging_events"),
             doc_md=STAGE_DOC,
             **STAGE,
         )
@@ -239,7 +235,7 @@ def sparkify_etl():
             table="staging_songs",
             prefix=PREFIXES["staging_songs"],
             inlets=[SOURCES["staging_songs"]],
-            outlets=assets("staging_songs"),
+            outlets=table_assets("staging_songs"),
             doc_md=STAGE_DOC,
             **STAGE,
         )
@@ -248,8 +244,8 @@ def sparkify_etl():
             checks=STAGING_CHECKS,
             reads=STAGING,
             retry_on_failure=False,
-            inlets=assets(*STAGING),
-            outlets=assets("etl_quality_results"),
+            inlets=table_assets(*STAGING),
+            outlets=table_assets("etl_quality_results"),
             doc_md="Looks for what is odd in the files, but can be loaded: it warns.",
         )
     with TaskGroup("load_dimensions", prefix_group_id=False, tooltip="Users, songs and artists"):
@@ -260,8 +256,8 @@ def sparkify_etl():
                 key=[key],
                 sql=f"transform/{table}.sql",
                 reads=[staging],
-                inlets=assets(staging),
-                outlets=assets(table),
+                inlets=table_assets(staging),
+                outlets=table_assets(table),
                 doc_md=f"Replaces the rows of `{table}` that the staged files change;"
                 f" `transform/{table}.sql` says which row wins.",
             )
@@ -281,8 +277,8 @@ def sparkify_etl():
             replace_to="{{ params.replace_to or '' }}",
             dependents={"dim_time": "start_time"},
             reads=["staging_events"],
-            inlets=assets("staging_events", "dim_songs"),
-            outlets=assets("fact_songplays"),
+            inlets=table_assets("staging_events", "dim_songs"),
+            outlets=table_assets("fact_songplays"),
             doc_md="Replaces the plays that the staged files hold, each known by its session and its place in"
             " it, and keeps those without a user in `etl_rejected_rows`.",
         )
@@ -293,8 +289,8 @@ def sparkify_etl():
             sql="transform/dim_time.sql",
             within="start_time",
             reads=["staging_events"],
-            inlets=assets("fact_songplays"),
-            outlets=assets("dim_time"),
+            inlets=table_assets("fact_songplays"),
+            outlets=table_assets("dim_time"),
             doc_md="Adds the times at which the loaded plays began.",
         )
         relink_songplays = LoadFactOperator(
@@ -304,8 +300,8 @@ def sparkify_etl():
             sql="transform/fact_songplays_relinked.sql",
             time_column="start_time",
             reads=["staging_songs"],
-            inlets=assets("dim_songs", "staging_songs"),
-            outlets=assets("fact_songplays"),
+            inlets=table_assets("dim_songs", "staging_songs"),
+            outlets=table_assets("fact_songplays"),
             doc_md="Links older plays to songs that came later than they did.",
         )
     check_star = DataQualityOperator(
@@ -313,8 +309,8 @@ def sparkify_etl():
         checks=STAR_CHECKS,
         reads=STAGING,
         retry_on_failure=False,
-        inlets=assets(*STAR),
-        outlets=assets("etl_quality_results"),
+        inlets=table_assets(*STAR),
+        outlets=table_assets("etl_quality_results"),
         doc_md="Checks what was loaded: keys, references, and that no play is lost. The log lists each check,"
         " `etl_quality_results` keeps the results.",
     )

@@ -311,8 +311,8 @@ def test_a_manifest_on_amazons_s3_is_shown_by_its_console(monkeypatch, region, c
     monkeypatch.setenv(
         "AIRFLOW_CONN_AWS_DEFAULT", json.dumps({"conn_type": "aws", "extra": {"region_name": region}})
     )
-    address = object_page(S3Hook(), "s3://work/runs/r/a b.manifest", region)
-    assert address == f"https://{console}/s3/object/work?region={region}&prefix=runs%2Fr%2Fa+b.manifest"
+    address = object_page(S3Hook(), "s3://etl/runs/r/a b.manifest", region)
+    assert address == f"https://{console}/s3/object/etl?region={region}&prefix=runs%2Fr%2Fa+b.manifest"
 
 
 @pytest.mark.skipif(not HAS_PAGES, reason="Airflow 3.0 has no place for a page")
