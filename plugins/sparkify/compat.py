@@ -5,9 +5,12 @@ The oldest that is supported is 3.0.6 with the providers of its constraints, the
 MWAA offers (https://docs.aws.amazon.com/mwaa/latest/userguide/airflow-versions.html).
 """
 
+from collections.abc import Awaitable, Callable
+from datetime import timedelta
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
+from airflow import __version__
 from airflow.plugins_manager import AirflowPlugin
 from airflow.sdk import Variable
 
@@ -35,8 +38,21 @@ except ImportError:
     RetryPolicy, HAS_RETRY_POLICIES = object, False  # type: ignore[misc, assignment]
     RetryDecision = None  # type: ignore[misc, assignment]
 
+try:
+    from airflow.sdk.definitions.deadline import AsyncCallback, DeadlineAlert, DeadlineReference
+except ImportError:
+    AsyncCallback = DeadlineAlert = DeadlineReference = None  # type: ignore[misc, assignment]
+
+try:
+    from airflow.sdk._shared.secrets_masker import redact
+except ImportError:
+    from airflow.sdk.execution_time.secrets_masker import redact  # type: ignore[no-redef]
+
 #: Whether Airflow's web UI has a place for a page of ours.
 HAS_PAGES = hasattr(AirflowPlugin, "external_views")
+
+#: Whether what runs a callback, be it of a task or of a run, answers when it asks for XComs.
+CALLBACKS_READ_XCOMS = tuple(map(int, __version__.split(".")[:2])) >= (3, 3)
 
 __all__ = [
     "HAS_PAGES",
@@ -47,7 +63,37 @@ __all__ = [
     "RetryPolicy",
     "SQLCheckResult",
     "asset_state",
+    "callbacks_read_xcoms",
+    "deadline",
+    "redact",
 ]
+
+
+def deadline(after: timedelta, callback: Callable[..., Awaitable[None]]) -> dict[str, Any]:
+    """
+    Return the argument of a DAG that has a callback run once a run has not ended in time; none before 3.1.
+
+    :param after: how long after it was queued a run must have ended
+    :param callback: a function of a module, which the triggerer runs, whatever the executor
+    """
+    if DeadlineAlert is None:
+        return {}
+    alert = DeadlineAlert(
+        reference=DeadlineReference.DAGRUN_QUEUED_AT, interval=after, callback=AsyncCallback(callback)
+    )
+    return {"deadline": alert}
+
+
+def callbacks_read_xcoms() -> bool:
+    """
+    Tell whether the callbacks of tasks and runs may ask for XComs in this process.
+
+    Before 3.3, the DAG processor, which runs those of runs, gives no answer; ``airflow dags test`` has nobody
+    to ask once its tasks have ended.
+    """
+    from airflow.sdk.execution_time import task_runner
+
+    return CALLBACKS_READ_XCOMS and hasattr(task_runner, "SUPERVISOR_COMMS")
 
 
 def asset_state(context: "Context", asset: "Asset") -> Any:
