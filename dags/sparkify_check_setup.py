@@ -23,6 +23,7 @@ SETTINGS = {
     "max_rejected_rows": "{{ var.value.get('sparkify_max_rejected_rows', 100) }}",
     "schema": "{{ var.value.get('sparkify_schema', 'sparkify') }}",
     "analysts_role": "{{ var.value.get('sparkify_analysts_role', '') }}",
+    "alerts": "{{ var.value.get('sparkify_alerts', '') }}",
 }
 S3 = {"region": SETTINGS["s3_region"], "aws_conn_id": "aws_default"}
 COPY = {"conn_id": "redshift", "iam_role": SETTINGS["iam_role"], "region": SETTINGS["s3_region"]}

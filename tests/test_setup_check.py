@@ -41,6 +41,7 @@ SETTINGS = {
     "max_rejected_rows": "100",
     "schema": "sparkify",
     "analysts_role": "",
+    "alerts": "",
 }
 
 
@@ -113,6 +114,10 @@ def test_one_failure_hides_no_other_and_stops_only_what_needs_it(metadata, creat
         ({"max_rejected_rows": "all"}, "sparkify_max_rejected_rows: 'all' is not a number"),
         ({"work_prefix": INPUT + "work/"}, "sparkify_work_prefix lies below sparkify_log_data"),
         ({"analysts_role": "Data Team"}, "sparkify_analysts_role: 'Data Team' is not a lower-case SQL ident"),
+        (
+            {"alerts": "smtp:oncall@example.com, smpt:oncall@example.com"},
+            "sparkify_alerts: 'smpt:…' is none of smtp:<e-mail address>, sns:<ARN",
+        ),
         ({"log_data": "", "iam_role": ""}, "sparkify_log_data: set .*; sparkify_iam_role: set"),
     ],
 )
