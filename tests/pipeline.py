@@ -64,6 +64,7 @@ class Pipeline:
         variables: Mapping[str, str] | None = None,
         params: Mapping[str, Any] | None = None,
         from_task: str | None = None,
+        to_task: str | None = None,
     ) -> dict[str, Any]:
         """
         Run the tasks and return what each returned, by task id; a task that was skipped is not in it.
@@ -74,10 +75,11 @@ class Pipeline:
         :param variables: Airflow Variables that differ from the environment's
         :param params: the DAG run's parameters that differ from the DAG's
         :param from_task: the task to begin with, those before it having run under this run_id: a retry
+        :param to_task: the task to end with
         """
         tasks = cast("list[BaseOperator]", list(self.dag.topological_sort()))
-        if from_task:
-            tasks = tasks[[task.task_id for task in tasks].index(from_task) :]
+        names = [task.task_id for task in tasks]
+        tasks = tasks[names.index(from_task or names[0]) : names.index(to_task or names[-1]) + 1]
         conf = dict(params or {})
         results = self.results.setdefault(run_id, {})
         run = {
@@ -117,6 +119,8 @@ class Pipeline:
             task_id=task.task_id,
             run_id=run["run_id"],
             map_index=-1,
+            get_dr_count=lambda **_: 0,
+            get_first_reschedule_date=lambda _: None,
             try_number=1,
             xcom_pull=functools.partial(_pull, self.results[run["run_id"]]),
             xcom_push=lambda key, value: None,

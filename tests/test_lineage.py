@@ -30,14 +30,19 @@ def test_the_tables_of_a_run_are_linked_from_the_files_to_the_star(
         check=True,
     )
     warehouse_name = f"redshift://127.0.0.1:{stack.redshift_port} sparkify.public."
-    edges = {
-        f"{source['namespace']} {source['name']} -> {target['name']}".replace(warehouse_name, "")
+    completed = [
+        event
         for event in map(json.loads, events.read_text().splitlines())
         if event["eventType"] == "COMPLETE" and ".query." not in event["job"]["name"]
+    ]
+    edges = {
+        f"{source['namespace']} {source['name']} -> {target['name']}".replace(warehouse_name, "")
+        for event in completed
         for source in event["inputs"]
         for target in event["outputs"]
     }
-    results = {f"{table} -> sparkify.public.etl_quality_results" for table in (*STAGING, *STAR)}
+    checked = (*STAGING, *STAR, "etl_sessions", "etl_files", "etl_rejected_rows")
+    results = {f"{table} -> sparkify.public.etl_quality_results" for table in checked}
     assert edges == results | {
         "s3://udacity-dend log_data/ -> sparkify.public.staging_events",
         "s3://udacity-dend song_data/ -> sparkify.public.staging_songs",
@@ -49,3 +54,12 @@ def test_the_tables_of_a_run_are_linked_from_the_files_to_the_star(
         "dim_songs -> sparkify.public.fact_songplays",
         "fact_songplays -> sparkify.public.dim_time",
     }
+    assertions = {
+        (source["name"].rpartition(".")[2], assertion["assertion"], assertion["name"]): assertion["success"]
+        for event in completed
+        for source in event["inputs"]
+        for assertion in source["facets"].get("dataQualityAssertions", {}).get("assertions", [])
+    }
+    unique = ("fact_songplays", "unique", "fact_songplays: one row per songplay_id")
+    assert assertions[unique] is True
+    assert ("staging_events", "accepted_values", "staging_events: every page is known") in assertions

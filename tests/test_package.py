@@ -59,7 +59,7 @@ def test_it_holds_what_runs_and_nothing_else(airflow_home):
     assert {"plugins/.airflowignore", "plugins/sparkify_plugin.py"} <= held
     held -= {"plugins/.airflowignore", "plugins/sparkify_plugin.py"}
     kinds = (
-        r"dags/\w+\.py|plugins/sparkify/[\w/]+\.py|plugins/include/sql/[\w/]+\.sql"
+        r"dags/\w+\.py|plugins/sparkify/[\w/]+\.py|plugins/include/sql/[\w/]+\.sql|plugins/include/checks/\w+\.yaml"
         r"|plugins/sparkify/web/static/[\w/.-]+\.(html|css|js|svg|md)"
     )
     assert [name for name in held if not re.fullmatch(kinds, name)] == []

@@ -14,7 +14,7 @@ from tests.conftest import EVER, bound
 from tests.pipeline import Pipeline
 from tests.test_migrations import OLDEST, statements
 from tests.test_roles import USER, admin, settings  # noqa: F401 - fixtures
-from tests.test_runs import EVENT, OTHER_SONG, SONG, Runs
+from tests.test_runs import EVENT, OTHER_SONG, PREFIXES, SONG, Runs
 
 WITHOUT_SESSION = EVENT | {"sessionId": None}
 
@@ -40,10 +40,18 @@ def sent(stack: Settings, warehouse: psycopg.Connection) -> list[str]:
     runs(dry_run=True)
     runs()
     runs()
+    audit = Pipeline("sparkify_audit")
+    audit.run("audit", variables=PREFIXES)
+    warehouse.execute("DELETE FROM fact_songplays WHERE item_in_session = 1")
+    with pytest.raises(Exception, match="every play of the sampled files is there"):
+        audit.run("audit", variables=PREFIXES, from_task="count_plays")
     runs(check_ledger=True)
     runs.put(
         "log_data/1.json",
-        *(EVENT | {"ts": EVENT["ts"] + 5, "level": "free"}, EVENT | {"itemInSession": 2, "ts": 0}),
+        *(
+            EVENT | {"ts": EVENT["ts"] + 5, "level": "free"},
+            EVENT | {"itemInSession": 2, "ts": 1300000000000},
+        ),
         *(EVENT | {"itemInSession": 3, "userId": ""}, WITHOUT_SESSION),
     )
     runs.put("song_data/late.json", SONG, OTHER_SONG | {"year": 1999})

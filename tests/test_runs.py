@@ -118,10 +118,10 @@ def pages(postgres, warehouse):
     # Ten plays an hour, two to a session. As in the real logs, a session has the number that was next when
     # its listener stopped listening the last time: for every tenth, up to a hundred days before.
     postgres.execute(
-        "INSERT INTO fact_songplays SELECT MD5(play::text), moment, '15', 'free', NULL, NULL,"
-        " session - CASE WHEN session % 10 = 0 THEN session * 7919 % 12000 + 1 ELSE 0 END,"
-        " play % 2, 'Song', 'Artist', 200.5, 'Chicago', REPEAT('Mozilla ', 12)"
-        " FROM GENERATE_SERIES(100000, 159999) AS play, LATERAL (SELECT play / 2 AS session,"
+        "INSERT INTO fact_songplays SELECT MD5(session || '-' || play % 2), moment, '15', 'free', NULL, NULL,"
+        " session, play % 2, 'Song', 'Artist', 200.5, 'Chicago', REPEAT('Mozilla ', 12)"
+        " FROM GENERATE_SERIES(100000, 159999) AS play, LATERAL (SELECT play / 2"
+        " - CASE WHEN play / 2 % 10 = 0 THEN play / 2 * 7919 % 12000 + 1 ELSE 0 END AS session,"
         " TIMESTAMP '2017-01-01' + (play - 100000) * INTERVAL '6 minutes' AS moment) AS computed"
     )
     postgres.execute(

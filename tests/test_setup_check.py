@@ -20,7 +20,7 @@ from sparkify.advice import aws_advice, warehouse_advice
 from sparkify.compat import AirflowFailException
 from sparkify.files import SourceError
 from sparkify.setup_check import SetupError
-from sparkify.tables import MIGRATIONS, SQL_FOLDER, TABLES
+from sparkify.tables import MIGRATIONS, SQL_FOLDER, TABLES, defined_columns
 from tests.conftest import free_port
 from tests.local.test_s3 import client, serving
 from tests.test_pipeline import airflow, masked
@@ -563,6 +563,6 @@ def test_every_line_of_a_definition_is_a_column_or_a_key():
         definition = (SQL_FOLDER / "ddl" / f"{table}.sql").read_text()
         body = definition[definition.index("(\n") : definition.index("\n)")]
         lines = [line for line in body.splitlines()[1:] if not line.startswith("    PRIMARY KEY")]
-        assert len(setup_check.defined_columns(definition)) == len(lines)
+        assert len(defined_columns(definition)) == len(lines)
     with pytest.raises(ValueError, match="is no column whose type is one of"):
-        setup_check.defined_columns("    shape GEOMETRY,\n")
+        defined_columns("    shape GEOMETRY,\n")

@@ -28,7 +28,7 @@ def package(target: Path) -> None:
         copy.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(REPOSITORY / name, copy)
     with ZipFile(target / "plugins.zip", "w") as archive:
-        for name in _tracked("plugins", ":(glob)include/**/*.sql"):
+        for name in _tracked("plugins", ":(glob)include/**/*.sql", ":(glob)include/**/*.yaml"):
             entry = ZipInfo(name.removeprefix("plugins/"), date_time=committed[:6])
             entry.external_attr = 0o644 << 16
             archive.writestr(entry, (REPOSITORY / name).read_bytes())

@@ -1,9 +1,13 @@
 """Whose files the staging tables hold, so that two runs at once cannot mix theirs."""
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 from sparkify.compat import AirflowFailException
-from sparkify.sql import Transaction
+from sparkify.sql import Transaction, identifier
+
+if TYPE_CHECKING:
+    from airflow.sdk.types import RuntimeTaskInstanceProtocol
 
 BATCHES = "etl_batches"
 
@@ -55,3 +59,29 @@ def require_staging(datasets: Sequence[str], run_id: str) -> Transaction[bool]:
                 " this run's files now, clear it from its staging tasks on"
             )
     return any(files for _, _, files in owners)
+
+
+def loaded_plays(ti: "RuntimeTaskInstanceProtocol") -> str:
+    """
+    Return a condition on ``start_time`` that holds for every play that this run has loaded.
+
+    :param ti: a task after ``load_fact_songplays``
+    """
+    return ti.xcom_pull(task_ids="load_fact_songplays")["within"]
+
+
+def loaded_sessions(ti: "RuntimeTaskInstanceProtocol") -> str:
+    """
+    Return a condition on ``session_id`` that holds for every such play.
+
+    :param ti: a task after ``load_fact_songplays``
+    """
+    return ti.xcom_pull(task_ids="load_fact_songplays")["indexed"]
+
+
+#: What templates may call.
+MACROS: dict[str, Any] = {
+    "identifier": identifier,
+    "loaded_plays": loaded_plays,
+    "loaded_sessions": loaded_sessions,
+}

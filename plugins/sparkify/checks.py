@@ -1,10 +1,10 @@
-"""Data-quality checks as plain data: each is a SELECT of the rows that break it."""
+"""Data-quality checks as plain data, and the one statement that runs many of them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from sparkify.sql import identifier
+Severity = Literal["error", "warn"]
 
 
 @dataclass
@@ -14,81 +14,78 @@ class Check:
 
     :param name: the sentence; it begins with the table's name and a colon
     :param sql: a SELECT of the rows that break it (templated)
-    :param severity: ``error`` fails the task, ``warn`` is logged and stored
+    :param severity: ``error`` fails the task, ``warn`` is logged, stored and sent as an alert
+    :param tolerated_rows: up to so many rows may break it, which makes a warning of an ``error`` and nothing
+        of a ``warn`` …
+    :param tolerated_share: … or up to this share of ``rows``, from 0 to 1, whichever is more
+    :param advice: what to do when it fails
+    :param kind: what is checked, in dbt's words, such as ``not_null``
+    :param columns: the columns that are checked, if it is about columns
+    :param rows: the table, or a SELECT in parentheses of those of its rows, that is checked (templated)
+    :param broken: a condition on one of those rows that is true if it breaks the check (templated): all such
+        checks of the same rows are counted in one scan
+    :param count: a SELECT of one number that says by how much the check is broken, 0 if it is not
+        (templated); without it and ``broken``, it is the number of rows that ``sql`` yields
+    :param masked: columns whose values are not shown in examples
     """
 
     name: str
     sql: str
-    severity: Literal["error", "warn"] = "error"
+    severity: Severity = "error"
+    tolerated_rows: int = 0
+    tolerated_share: float = 0.0
+    advice: str = ""
+    kind: str = "sql"
+    columns: tuple[str, ...] = ()
+    rows: str = ""
+    broken: str = ""
+    count: str = ""
+    masked: tuple[str, ...] = ()
 
-    template_fields: ClassVar[Sequence[str]] = ("sql",)
+    template_fields: ClassVar[Sequence[str]] = ("sql", "rows", "broken", "count")
 
     @property
     def table(self) -> str:
         """The table that the check is about."""
         return self.name.partition(":")[0]
 
+    def tolerated(self, checked_rows: int | None) -> int:
+        """
+        Return how many rows may break the check before it fails.
 
-def not_null(table: str, *columns: str, where: str = "1 = 1") -> Check:
-    """
-    Check that columns are never NULL.
+        :param checked_rows: how many rows were checked, None if that is not known
+        """
+        return max(self.tolerated_rows, int(self.tolerated_share * (checked_rows or 0)))
 
-    :param table: the table
-    :param columns: its columns
-    :param where: a condition on the rows to check (templated)
+
+def count_broken(checks: Sequence[Check]) -> str:
     """
-    condition = " OR ".join(f"{identifier(column)} IS NULL" for column in columns)
-    return Check(
-        f"{table}: {', '.join(columns)} not null",
-        f"SELECT * FROM {identifier(table)} WHERE {where} AND ({condition})",
+    Return one SELECT of each check's number, how many rows break it, and how many were checked.
+
+    :param checks: the checks, whose numbers are their places
+    """
+    scans: dict[str, list[str]] = {}
+    selects = []
+    for number, check in enumerate(checks):
+        if check.rows:
+            counts = scans.setdefault(check.rows, ["COUNT(*) AS row_count"])
+            scan = f"scan_{list(scans).index(check.rows)}"
+        if check.broken:
+            counts.append(f"COUNT(CASE WHEN {check.broken} THEN 1 END) AS broken_{number}")
+            selects.append(
+                f"SELECT {number} AS check_number, broken_{number} AS failed_rows, row_count AS checked_rows"
+                f" FROM {scan}"
+            )
+            continue
+        count = check.count or f"SELECT COUNT(*) FROM ({check.sql}) AS broken"
+        counted = f"({count}) AS counted (failed_rows)"
+        selects.append(
+            f"SELECT {number} AS check_number, failed_rows, row_count FROM {counted} CROSS JOIN {scan}"
+            if check.rows
+            else f"SELECT {number} AS check_number, failed_rows, CAST(NULL AS BIGINT) FROM {counted}"
+        )
+    common = ",\n".join(
+        f"scan_{number} AS (SELECT {', '.join(counts)} FROM {rows} AS checked)"
+        for number, (rows, counts) in enumerate(scans.items())
     )
-
-
-def unique(table: str, *key: str, where: str = "1 = 1") -> Check:
-    """
-    Check that a key identifies one row, which Redshift declares but does not enforce.
-
-    https://docs.aws.amazon.com/redshift/latest/dg/t_Defining_constraints.html
-
-    :param table: the table
-    :param key: the key's columns
-    :param where: a condition on the rows to check (templated)
-    """
-    table, columns = identifier(table), ", ".join(identifier(column) for column in key)
-    return Check(
-        f"{table}: one row per {', '.join(key)}",
-        f"SELECT {columns}, COUNT(*) AS copies FROM {table} WHERE {where}"
-        f" GROUP BY {columns} HAVING COUNT(*) > 1",
-    )
-
-
-def references(table: str, column: str, *, to: str, where: str = "1 = 1", to_where: str = "1 = 1") -> Check:
-    """
-    Check that every value of a column is in the table that has a column of the same name as its key.
-
-    :param table: the referring table
-    :param column: the column's name in both tables
-    :param to: the table referred to
-    :param where: a condition on the referring rows to check (templated)
-    :param to_where: a condition that holds for all rows that these may refer to (templated)
-    """
-    table, column, to = identifier(table), identifier(column), identifier(to)
-    return Check(
-        f"{table}: every {column} is in {to}",
-        f"SELECT referring.* FROM (SELECT * FROM {table} WHERE {where}) AS referring"
-        f" LEFT JOIN (SELECT {column} FROM {to} WHERE {to_where}) AS referred"
-        f" ON referring.{column} = referred.{column}"
-        f" WHERE referring.{column} IS NOT NULL AND referred.{column} IS NULL",
-    )
-
-
-def not_empty(table: str) -> Check:
-    """
-    Check that a table has rows, for checks that find nothing in an empty table prove nothing.
-
-    :param table: the table
-    """
-    return Check(
-        f"{table}: has rows",
-        f"SELECT COUNT(*) AS row_count FROM {identifier(table)} HAVING COUNT(*) = 0",
-    )
+    return (f"WITH {common}\n" if common else "") + "\nUNION ALL\n".join(selects)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.providers.common.sql.operators.sql import BaseSQLOperator
 from airflow.sdk import Asset
 
+from sparkify.compat import with_check_results
 from sparkify.files import split_url
 
 if TYPE_CHECKING:
@@ -37,6 +38,9 @@ class LineageOperator(BaseSQLOperator):
         """
         Return the tables among the inlets and outlets, in the warehouse's current schema, and the prefix.
 
+        What checks have found goes along with the table that each is about. That too needs this method, which
+        the provider calls when the task has failed as well.
+
         :param task_instance: the task instance; its numbers are in its XCom
         """
         from airflow.providers.common.compat.openlineage.facet import Dataset
@@ -56,4 +60,5 @@ class LineageOperator(BaseSQLOperator):
         if self.prefix:
             bucket, key = split_url(self.prefix)
             inputs.append(Dataset(f"s3://{bucket}", key))
-        return OperatorLineage(inputs=inputs, outputs=tables(self.outlets))
+        lineage: OperatorLineage = OperatorLineage(inputs=inputs, outputs=tables(self.outlets))
+        return with_check_results(self, lineage)

@@ -11,7 +11,7 @@ from airflow.sdk import Connection
 from sparkify.errors import explained
 from sparkify.files import list_prefix
 from sparkify.ledger import ledger_exists, unrecorded_objects
-from sparkify.sql import utc
+from sparkify.params import check_params, wanted_again
 from sparkify.state import describe_listing, recall
 
 if TYPE_CHECKING:
@@ -75,32 +75,3 @@ def anything_to_load(
     if unchanged:
         log.info("Nothing is new: the load is skipped, and the warehouse was not asked")
     return not unchanged
-
-
-def check_params(params: Mapping[str, Any]) -> None:
-    """
-    Check what the trigger form's schema cannot: how its parameters go together.
-
-    :param params: the DAG run's parameters
-    :raises ValueError: if they contradict each other
-    """
-    if not params["replace_from"] and not params["replace_to"]:
-        return
-    if not params["replace_from"] or not params["replace_to"]:
-        raise ValueError("replace_from and replace_to go together: give both or none")
-    if not params["reload_prefix"]:
-        raise ValueError(
-            "replace_from and replace_to delete plays: give reload_prefix, whose files hold them"
-        )
-    if utc(params["replace_from"]) >= utc(params["replace_to"]):
-        raise ValueError("replace_from must be before replace_to")
-
-
-def wanted_again(url: str, params: Mapping[str, Any]) -> bool:
-    """
-    Tell whether an object is to be staged whatever the ledger says.
-
-    :param url: ``s3://bucket/key`` of the object
-    :param params: the DAG run's parameters
-    """
-    return bool(params["reload_prefix"]) and url.startswith(params["reload_prefix"])

@@ -97,10 +97,10 @@ def with_raw_lines(
         whole.setdefault(cut(url, MOST_OF_A_NAME), []).append(url)
     for name, of_one_file in groupby(errors, key=lambda row: row[0]):
         named = whole.get(name, [])
-        url, lines = (named[0], _lines(s3, named[0])) if len(named) == 1 else (name, [])
+        url, lines = (named[0], read_lines(s3, named[0])) if len(named) == 1 else (name, [])
         for _, line_number, column_name, reason in of_one_file:
             raw_line = lines[line_number - 1] if 0 < line_number <= len(lines) else ""
-            raw_value = _fields(raw_line).get(column_name)
+            raw_value = fields_of(raw_line).get(column_name)
             yield RejectedRow(url, line_number, column_name, reason, raw_line or None, raw_value)
 
 
@@ -124,22 +124,32 @@ def find_rejected_rows(s3: "S3Hook", manifest_url: str | None, rejected: Result)
         wanted.setdefault(values, []).append(row)
     found = []
     if wanted and manifest_url:
-        for entry in json.loads("\n".join(_lines(s3, manifest_url)))["entries"]:
-            for number, line in enumerate(_lines(s3, entry["url"]), start=1):
-                fields = _fields(line)
+        for entry in json.loads("\n".join(read_lines(s3, manifest_url)))["entries"]:
+            for number, line in enumerate(read_lines(s3, entry["url"]), start=1):
+                fields = fields_of(line)
                 rows = wanted.get(tuple(fields.get(name) for name in names))
                 if rows:
                     found.append(replace(rows.pop(), url=entry["url"], line_number=number, raw_line=line))
     return found + [row for rows in wanted.values() for row in rows]
 
 
-def _lines(s3: "S3Hook", url: str) -> list[str]:
+def read_lines(s3: "S3Hook", url: str) -> list[str]:
+    """
+    Return the lines of an object.
+
+    :param s3: the hook of the AWS connection
+    :param url: ``s3://…`` of the object
+    """
     bucket, key = split_url(url)
     return s3.get_key(key, bucket).get()["Body"].read().decode("utf-8", "replace").split("\n")
 
 
-def _fields(line: str) -> dict[str, str | None]:
-    """Return a JSON object's values as text, by their names in lower case; none of what is no object."""
+def fields_of(line: str) -> dict[str, str | None]:
+    """
+    Return a JSON object's values as text, by their names in lower case; none of what is no object.
+
+    :param line: the object's text
+    """
     try:
         fields = json.loads(line)
     except ValueError:

@@ -6,13 +6,12 @@ fails. None asks for a permission that a run does not need.
 import functools
 import json
 import logging
-import re
 import socket
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from importlib.metadata import version
-from typing import TYPE_CHECKING, Any, NamedTuple, ParamSpec
+from typing import TYPE_CHECKING, Any, ParamSpec
 
 from airflow.providers.amazon.aws.hooks.s3 import S3Hook
 from airflow.providers.amazon.aws.hooks.sts import StsHook
@@ -35,7 +34,7 @@ from sparkify.sql import (
     run_in_transaction,
     run_one_by_one,
 )
-from sparkify.tables import DDL, MIGRATIONS, SQL_FOLDER
+from sparkify.tables import DDL, MIGRATIONS, SQL_FOLDER, Column, defined_columns
 
 if TYPE_CHECKING:
     from airflow.sdk.types import RuntimeTaskInstanceProtocol
@@ -328,26 +327,6 @@ def check_privileges(conn_id: str) -> Found:
     return {"found": f"user {user} may do all that a run does with {len(tables)} tables"}
 
 
-class Column(NamedTuple):
-    """
-    A column, as SVV_COLUMNS describes it.
-
-    :param name: its name
-    :param type: its type, without length
-    :param length: of a text, in bytes
-    :param nullable: whether it may be null
-    """
-
-    name: str
-    type: str
-    length: int | None
-    nullable: bool
-
-    def __str__(self) -> str:
-        length = f"({self.length})" if self.length else ""
-        return f"{self.name} {self.type}{length}{'' if self.nullable else ' NOT NULL'}"
-
-
 def compare_tables(conn_id: str) -> Found:
     """
     Compare the tables with their definitions: columns, their order, types and whether they may be null.
@@ -394,32 +373,6 @@ def compare_tables(conn_id: str) -> Found:
         *(["until then " + "; ".join(differences)] if differences else []),
     ]
     return {"found": ", ".join(notes)}
-
-
-def defined_columns(ddl: str) -> list[Column]:
-    """
-    Return the columns of a CREATE TABLE of this project, one on each line.
-
-    :param ddl: its text
-    :raises ValueError: if a type is none that the project uses
-    """
-    columns = []
-    for line in re.findall(r"^ {4}([a-z]\w* .+?),?$", ddl, re.MULTILINE):
-        name, _, rest = line.partition(" ")
-        form = re.fullmatch(r"([A-Z ]+?)(?:\((\d+)\))?( NOT NULL)?", rest)
-        if not form or form[1] not in _TYPES:
-            raise ValueError(f"{line!r} is no column whose type is one of {', '.join(_TYPES)}")
-        columns.append(Column(name, _TYPES[form[1]], int(form[2]) if form[2] else None, not form[3]))
-    return columns
-
-
-_TYPES = {
-    "VARCHAR": "character varying",
-    "INTEGER": "integer",
-    "BIGINT": "bigint",
-    "DOUBLE PRECISION": "double precision",
-    "TIMESTAMP": "timestamp without time zone",
-}
 
 
 def summarize(steps: Sequence[str], ti: "RuntimeTaskInstanceProtocol") -> None:

@@ -1,6 +1,8 @@
 """The warehouse's tables, and where their SQL lies: each has its definition in ``include/sql/ddl``."""
 
+import re
 from pathlib import Path
+from typing import NamedTuple
 
 
 def find_sql_folder(plugins: Path) -> Path:
@@ -22,6 +24,8 @@ def find_sql_folder(plugins: Path) -> Path:
 
 
 SQL_FOLDER = find_sql_folder(Path(__file__).resolve().parents[1])
+#: What is declared of each table, in ``<table>.yaml``.
+CHECKS_FOLDER = SQL_FOLDER.parent / "checks"
 
 STAGING = ("staging_events", "staging_songs")
 STAR = ("fact_songplays", "dim_users", "dim_songs", "dim_artists", "dim_time")
@@ -47,3 +51,48 @@ ANALYSTS_GRANTS = (
     "{% include 'grants/analysts.sql' %}"
     "{% endif %}"
 )
+
+_TYPES = {
+    "VARCHAR": "character varying",
+    "INTEGER": "integer",
+    "BIGINT": "bigint",
+    "DOUBLE PRECISION": "double precision",
+    "TIMESTAMP": "timestamp without time zone",
+}
+
+
+class Column(NamedTuple):
+    """
+    A column, as SVV_COLUMNS describes it.
+
+    :param name: its name
+    :param type: its type, without length
+    :param length: of a text, in bytes
+    :param nullable: whether it may be null
+    """
+
+    name: str
+    type: str
+    length: int | None
+    nullable: bool
+
+    def __str__(self) -> str:
+        length = f"({self.length})" if self.length else ""
+        return f"{self.name} {self.type}{length}{'' if self.nullable else ' NOT NULL'}"
+
+
+def defined_columns(ddl: str) -> list[Column]:
+    """
+    Return the columns of a CREATE TABLE of this project, one on each line.
+
+    :param ddl: its text
+    :raises ValueError: if a type is none that the project uses
+    """
+    columns = []
+    for line in re.findall(r"^ {4}([a-z]\w* .+?),?$", ddl, re.MULTILINE):
+        name, _, rest = line.partition(" ")
+        form = re.fullmatch(r"([A-Z ]+?)(?:\((\d+)\))?( NOT NULL)?", rest)
+        if not form or form[1] not in _TYPES:
+            raise ValueError(f"{line!r} is no column whose type is one of {', '.join(_TYPES)}")
+        columns.append(Column(name, _TYPES[form[1]], int(form[2]) if form[2] else None, not form[3]))
+    return columns

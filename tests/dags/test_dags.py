@@ -12,7 +12,7 @@ from tests.conftest import REPOSITORY, context
 
 TASK_INSTANCE = SimpleNamespace(
     xcom_pull=lambda task_ids: {
-        **{"within": "1 = 1", "indexed": "1 = 1", "rejected": 0, "manifest": None},
+        **{"within": "1 = 1", "indexed": "1 = 1", "rejected": 0, "manifest": None, "staged": 0},
         **{"smallest": "s3://in/log_data/a.json", "url": "s3://work/line.json"},
     }
 )
@@ -26,7 +26,8 @@ def dagbag():
 def test_all_dags_import_without_errors(dagbag):
     assert dagbag.import_errors == {}
     assert set(dagbag.dags) == {
-        *("sparkify_etl", "sparkify_create_tables", "sparkify_create_roles", "sparkify_check_setup"),
+        *("sparkify_etl", "sparkify_audit"),
+        *("sparkify_create_tables", "sparkify_create_roles", "sparkify_check_setup"),
     }
 
 
@@ -83,7 +84,8 @@ def test_whoever_waits_for_a_table_waits_for_the_task_that_loads_it(dagbag):
         "sparkify_warehouse": ["record_files"],
     }
     read = {asset.name for task in tasks for asset in task.inlets}
-    assert read - set(made) == {"sparkify_log_data", "sparkify_song_data"}
+    ledgers = {f"sparkify_{table}" for table in ("etl_files", "etl_sessions", "etl_rejected_rows")}
+    assert read - set(made) == {"sparkify_log_data", "sparkify_song_data"} | ledgers
 
 
 def test_the_run_is_hourly_without_catch_up_one_at_a_time_and_retried(dagbag):
@@ -99,7 +101,11 @@ def test_bad_data_is_not_retried(dagbag):
 
 
 @pytest.mark.parametrize(
-    "dag_id", ["sparkify_etl", "sparkify_create_tables", "sparkify_create_roles", "sparkify_check_setup"]
+    "dag_id",
+    [
+        *("sparkify_etl", "sparkify_audit"),
+        *("sparkify_create_tables", "sparkify_create_roles", "sparkify_check_setup"),
+    ],
 )
 def test_every_template_renders(dagbag, dag_id, monkeypatch):
     dag = dagbag.dags[dag_id]
@@ -131,6 +137,7 @@ def test_every_template_renders(dagbag, dag_id, monkeypatch):
             "op_kwargs",
             "grants",
             "afterwards",
+            "checks",
         ):
             rendered = getattr(task, field, None)
             assert "{{" not in str(rendered)

@@ -50,6 +50,9 @@ class CreateTablesOperator(BaseSQLOperator):
         conn_id: str = "redshift",
         **kwargs: Any,
     ) -> None:
+        kwargs.setdefault(
+            "doc_md", "Creates the tables that are missing, and brings those of an older release up to date."
+        )
         super().__init__(conn_id=conn_id, **kwargs)
         if RECORD not in ddl:
             raise ValueError(f"{self.task_id}: without {RECORD}, no migration can be recorded")

@@ -8,7 +8,7 @@ from airflow.providers.common.sql.operators.sql import BaseSQLOperator
 
 from sparkify.batches import TURN, require_staging
 from sparkify.errors import explained
-from sparkify.lineage import LineageOperator
+from sparkify.lineage import LineageOperator, table_assets
 from sparkify.replace import Replaced, replace_changed_rows
 from sparkify.sql import Transaction, run_in_transaction
 
@@ -25,7 +25,8 @@ class LoadDimensionOperator(LineageOperator):
 
     :param table: the dimension (templated)
     :param key: the columns that identify a row
-    :param sql: a SELECT, or a ``.sql`` file on the DAG's search path (templated)
+    :param sql: a SELECT, or a ``.sql`` file on the DAG's search path (templated); ``transform/<table>.sql``
+        unless it is given
     :param within: for a large dimension, the time that is its key: only near the batch's times is looked
     :param reads: the staging tables that the SELECT reads, which must still hold this run's files; if they
         hold none, there is nothing to do
@@ -41,12 +42,18 @@ class LoadDimensionOperator(LineageOperator):
         *,
         table: str,
         key: Sequence[str],
-        sql: str,
+        sql: str = "",
         within: str | None = None,
         reads: Sequence[str] = (),
         conn_id: str = "redshift",
         **kwargs: Any,
     ) -> None:
+        sql = sql or f"transform/{table}.sql"
+        kwargs.setdefault(
+            "doc_md", f"Replaces the rows of `{table}` that the batch changes; `{sql}` says which row wins."
+        )
+        kwargs.setdefault("inlets", table_assets(*reads))
+        kwargs.setdefault("outlets", table_assets(table))
         super().__init__(conn_id=conn_id, **kwargs)
         if not key:
             raise ValueError(f"{self.task_id}: a dimension needs at least one key column")

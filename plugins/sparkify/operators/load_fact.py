@@ -9,7 +9,7 @@ from airflow.providers.common.sql.operators.sql import BaseSQLOperator
 
 from sparkify.batches import TURN, require_staging
 from sparkify.errors import explained
-from sparkify.lineage import LineageOperator
+from sparkify.lineage import LineageOperator, table_assets
 from sparkify.ranges import Index, ranges_of_times
 from sparkify.rejects import describe, find_rejected_rows, keep_rejected_rows
 from sparkify.replace import Replaced, replace_changed_rows
@@ -27,7 +27,8 @@ class LoadFactOperator(LineageOperator):
 
     :param table: the fact table (templated)
     :param key: the columns that identify a fact
-    :param sql: a SELECT of the batch's facts, or a ``.sql`` file on the DAG's search path (templated)
+    :param sql: a SELECT of the batch's facts, or a ``.sql`` file on the DAG's search path (templated);
+        ``transform/<table>.sql`` unless it is given
     :param time_column: the facts' time, by which the table is sorted: only near the batch's times is looked
     :param index: where, besides, older versions of facts lie; needed if the batch may correct a fact's time
     :param rejected_sql: a SELECT of the batch's other rows, to be kept in ``etl_rejected_rows``:
@@ -57,8 +58,8 @@ class LoadFactOperator(LineageOperator):
         *,
         table: str,
         key: Sequence[str],
-        sql: str,
         time_column: str,
+        sql: str = "",
         index: Index | None = None,
         rejected_sql: str | None = None,
         manifest: str = "",
@@ -70,6 +71,14 @@ class LoadFactOperator(LineageOperator):
         aws_conn_id: str = "aws_default",
         **kwargs: Any,
     ) -> None:
+        sql = sql or f"transform/{table}.sql"
+        kwargs.setdefault(
+            "doc_md",
+            f"Replaces the rows of `{table}` whose key is in the batch, as `{sql}` selects them; rows that"
+            " cannot be loaded go to `etl_rejected_rows`.",
+        )
+        kwargs.setdefault("inlets", table_assets(*reads))
+        kwargs.setdefault("outlets", table_assets(table))
         super().__init__(conn_id=conn_id, **kwargs)
         if not key:
             raise ValueError(f"{self.task_id}: a fact needs at least one key column")

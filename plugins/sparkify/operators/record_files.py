@@ -46,6 +46,10 @@ class RecordFilesOperator(BaseSQLOperator):
         conn_id: str = "redshift",
         **kwargs: Any,
     ) -> None:
+        kwargs.setdefault(
+            "doc_md",
+            "Writes the loaded files to `etl_files`. Until then they count as new for the next run.",
+        )
         super().__init__(conn_id=conn_id, outlets=[WAREHOUSE], **kwargs)
         self.staging_task_ids, self.fact_task_ids = staging_task_ids, fact_task_ids
         self.iam_role = iam_role

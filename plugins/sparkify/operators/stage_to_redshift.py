@@ -12,10 +12,10 @@ from sparkify.compat import AirflowException, AirflowFailException
 from sparkify.errors import error_message, explained, is_database_error, may_pass
 from sparkify.files import S3Object, list_prefix, manifest, run_folder, split_url
 from sparkify.ledger import ledger_lines, unrecorded_objects
-from sparkify.lineage import LineageOperator
+from sparkify.lineage import LineageOperator, table_assets
 from sparkify.links import STAGING_LINKS, object_page
 from sparkify.members import Members, look_at_members
-from sparkify.new_files import wanted_again
+from sparkify.params import wanted_again
 from sparkify.rejects import (
     RejectedRow,
     describe,
@@ -82,6 +82,13 @@ class StageToRedshiftOperator(LineageOperator):
         inlets: Sequence["Asset"] = (),
         **kwargs: Any,
     ) -> None:
+        kwargs.setdefault(
+            "doc_md",
+            "COPYs the files that `etl_files` lacks, in one transaction. Lines that do not fit are kept in"
+            " `etl_rejected_rows` with file, line and reason; with more of them than"
+            " `sparkify_max_rejected_rows` it fails.",
+        )
+        kwargs.setdefault("outlets", table_assets(table))
         super().__init__(conn_id=conn_id, inlets=[WAREHOUSE, *inlets], **kwargs)
         self.table = table
         self.prefix = prefix
