@@ -1,0 +1,72 @@
+"""
+# Sparkify: audit
+
+Every day: checks all of the tables, where `sparkify_etl` checks what it has just loaded; compares the ledger
+with S3, and the plays of some files with those in the warehouse. It changes nothing but
+`etl_quality_results`, where its results are kept.
+
+**If a task fails:** its log says what is wrong, which rows, and what to do.
+"""
+
+from datetime import datetime, timedelta
+
+from airflow.providers.standard.operators.python import PythonOperator, ShortCircuitOperator
+from airflow.providers.standard.sensors.python import PythonSensor
+from airflow.sdk import chain, dag
+
+from sparkify.alerts import ALERTS
+from sparkify.audit import anything_to_audit, compare_ledger, compare_plays, no_load_is_running
+from sparkify.declarations import checks_of
+from sparkify.operators import DataQualityOperator
+from sparkify.settings import DEFAULT_ARGS, PREFIXES
+from sparkify.tables import BOOKKEEPING, STAR
+
+CONNECTIONS = {"conn_id": "redshift", "aws_conn_id": "aws_default"}
+CHECKED = [table for table in (*STAR, *BOOKKEEPING) if table != "etl_quality_results"]
+
+
+@dag(
+    schedule="30 0 * * *",  # when the run of the full hour is done
+    start_date=datetime(2018, 11, 1),
+    catchup=False,
+    max_active_runs=1,
+    dagrun_timeout=timedelta(hours=6),
+    default_args=DEFAULT_ARGS,
+    doc_md=__doc__,
+    tags=["sparkify"],
+    **ALERTS,
+)
+def sparkify_audit():
+    wait_for_load = PythonSensor(
+        task_id="wait_for_load",
+        python_callable=no_load_is_running,
+        op_kwargs={"dag_id": "sparkify_etl"},
+        mode="reschedule",
+        poke_interval=60,
+        timeout=timedelta(hours=3),
+        doc_md="Waits until no run of `sparkify_etl` is running: between its tasks, tables do not agree.",
+    )
+    find_tables = ShortCircuitOperator(
+        task_id="find_tables",
+        python_callable=anything_to_audit,
+        op_kwargs={"conn_id": "redshift"},
+        doc_md="Skips the rest if there are no tables yet.",
+    )
+    check_tables = DataQualityOperator(task_id="check_tables", checks=checks_of(*CHECKED, scope="table"))
+    compare_files = PythonOperator(
+        task_id="compare_files",
+        python_callable=compare_ledger,
+        op_kwargs={"prefixes": PREFIXES, **CONNECTIONS},
+        doc_md="Looks for recorded files that vanished from S3, and for files not loaded for a day.",
+    )
+    count_plays = PythonOperator(
+        task_id="count_plays",
+        python_callable=compare_plays,
+        op_kwargs={"prefix": PREFIXES["staging_events"], **CONNECTIONS},
+        doc_md="Reads some files, and holds their plays of each day against those of the warehouse.",
+    )
+
+    chain(wait_for_load, find_tables, [check_tables, compare_files, count_plays])
+
+
+sparkify_audit()
