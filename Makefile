@@ -19,12 +19,15 @@ LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --genera
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 13
 
-$(VENV)/ready: $(REQUIREMENTS)
+$(VENV)/ready: $(REQUIREMENTS) tests/requirements-dbt.txt
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, $(NEWEST_PYTHON)))' \
 		|| { echo "Python 3.11 to 3.$(NEWEST_PYTHON) is needed: make PYTHON=/path/to/python3.12 …"; exit 1; }
 	@echo "Setting up $(VENV): about a minute, once"
 	$(PYTHON) -m venv --clear $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r $(REQUIREMENTS)
+	@# Beside the environment, not in it: its text is all that is used.
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --require-hashes --target $(VENV)/dbt \
+		-r tests/requirements-dbt.txt
 	@touch $@
 
 demo: $(VENV)/ready ## the main job on sample data, or DATA=dir (with log_data/ and song_data/), from an empty warehouse
@@ -95,4 +98,5 @@ lock: $(VENV)/ready ## lock the requirements again, at their newest versions
 	$(LOCK) --upgrade -c requirements-dev.txt requirements-celery.in -o requirements-celery.txt
 	$(LOCK) --upgrade -c requirements-dev.txt local/requirements.in -o local/requirements.txt
 	$(LOCK) requirements-3.0.6.in -o requirements-3.0.6.txt
+	$(LOCK) --no-deps --upgrade tests/requirements-dbt.in -o tests/requirements-dbt.txt
 	$(LOCK) --upgrade infra/requirements.in -o infra/requirements.txt
