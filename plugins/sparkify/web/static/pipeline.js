@@ -116,7 +116,7 @@ function runs() {
   return element("section", { class: "card wide", id: "card-runs" }, element("h2", {}, "Last runs"), body);
 }
 
-// A row for each check, those that found something first; a cell for each run, the oldest on the left.
+// A row for each check, a cell for each run, the oldest on the left; what found nothing in any run is folded.
 function checks(body, results) {
   const latest = new Map();
   for (const result of results) {
@@ -124,10 +124,12 @@ function checks(body, results) {
     if (!latest.has(key)) latest.set(key, result); // a run's latest try comes first
   }
   const runIds = [...new Set(results.map((result) => result.run_id))].reverse();
-  const now = (name) => latest.get(`${name}\n${runIds.at(-1)}`)?.failed_rows;
-  const names = [...new Set(results.map((result) => result.check_name))].sort(
-    (one, other) => (now(other) > 0) - (now(one) > 0),
-  );
+  // An hourly run and an audit each have checks that the other has not.
+  const lastRun = (name) => runIds.findLast((runId) => latest.has(`${name}\n${runId}`));
+  const now = (name) => latest.get(`${name}\n${lastRun(name)}`).failed_rows;
+  const found = new Set(results.filter((result) => result.failed_rows).map((result) => result.check_name));
+  const names = [...new Set(results.map((result) => result.check_name))];
+  const quiet = names.filter((name) => !found.has(name));
   const cell = (name) => (runId) => {
     const result = latest.get(`${name}\n${runId}`);
     const state = !result
@@ -142,15 +144,28 @@ function checks(body, results) {
       : `${result.failed_rows ? `${written(result.failed_rows)} rows` : "passed"}, ${written(result.checked_at)}`;
     return element("span", { class: `result ${state}`, role: "img", "aria-label": label, title: label });
   };
-  body.append(
+  const rows = (caption, shown) =>
     table(
-      "Checks of the last runs",
+      caption,
       [
         ["Check", (name) => name],
         ["Last runs", (name) => element("span", { class: "results-row" }, runIds.map(cell(name)))],
         ["Rows now", now, NUMERIC],
       ],
-      names,
+      shown,
+    );
+  if (found.size) {
+    const loud = names
+      .filter((name) => found.has(name))
+      .sort((one, other) => (now(other) > 0) - (now(one) > 0));
+    body.append(rows("Checks that found something in the last runs", loud));
+  }
+  body.append(
+    element(
+      "details",
+      { class: "quiet" },
+      element("summary", {}, `${written(quiet.length)} checks found nothing in the last runs`),
+      rows("Checks that found nothing in the last runs", quiet),
     ),
   );
 }
