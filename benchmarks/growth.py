@@ -3,7 +3,8 @@ What an hour costs as the fact table grows: the same new events, with little and
 
 ``python -m benchmarks.growth [PLAYS]`` starts a stack of its own, loads a month, then multiplies it backwards
 in time to PLAYS plays (3,000,000 by default), and runs five hours of new events at each size. It prints what
-an hour costs the warehouse, as the local Redshift measured its statements: the median of five, and the ratio.
+an hour costs the warehouse, and what of it are the checks, as the local Redshift measured its statements: the
+median of five, and the ratio.
 """
 
 import json
@@ -54,12 +55,13 @@ def measure(warehouse: psycopg.Connection, plays: int) -> None:
     copies = multiply(warehouse, plays)
     far_back = [number - copies // 2 * max(used) for number in unused]
     large = hours(warehouse, s3, pipeline, "large", far_back)
-    print(f"ratio {median(large) / median(small):.2f}")
+    for what in ("an hour", "its checks"):
+        print(f"ratio {median(large[what]) / median(small[what]):.2f} of {what}")
 
 
 def hours(
     warehouse: psycopg.Connection, s3: S3Hook, pipeline: Pipeline, label: str, unused: list[int]
-) -> list[float]:
+) -> dict[str, list[float]]:
     """
     Run the hours, print their cost and return it, in milliseconds.
 
@@ -72,18 +74,23 @@ def hours(
     for table in ("fact_songplays", "dim_time", "etl_sessions"):
         warehouse.execute(f"VACUUM {table}".encode())
         warehouse.execute(f"ANALYZE {table}".encode())
-    costs = []
+    costs: dict[str, list[float]] = {"an hour": [], "its checks": []}
     for hour in range(HOURS + 1):  # the first warms up
         s3.load_string(new_events(label, hour, unused[hour]), f"log_data/{label}-{hour}.json", "udacity-dend")
         began = warehouse.execute("SELECT SYSDATE").fetchone()
         result = pipeline.run(f"{label}-{hour}")
         assert result["load_fact_songplays"]["inserted"] == EVENTS_PER_HOUR, result
-        (cost,) = warehouse.execute(
-            "SELECT SUM(duration_ms) FROM local_statements WHERE client <> '' AND started_at >= %s", began
-        ).fetchone() or (0,)
-        costs.append(float(cost))
+        spent = warehouse.execute(
+            "SELECT SUM(duration_ms), SUM(CASE WHEN statement LIKE 'WITH scan_0%%' THEN duration_ms END)"
+            " FROM local_statements WHERE client <> '' AND started_at >= %s",
+            began,
+        ).fetchone() or (0, 0)
+        for of_what, cost in zip(costs.values(), spent, strict=True):
+            of_what.append(float(cost))
     (count,) = warehouse.execute("SELECT COUNT(*) FROM fact_songplays").fetchone() or (0,)
-    print(f"{count:>9,} plays: {median(costs[1:]):.0f} ms an hour {[round(cost) for cost in costs[1:]]}")
+    costs = {what: each[1:] for what, each in costs.items()}
+    for what, each in costs.items():
+        print(f"{count:>9,} plays: {median(each):.0f} ms {what} {[round(cost) for cost in each]}")
     slowest = warehouse.execute(
         "SELECT duration_ms, rows, LEFT(statement, 70) FROM local_statements"
         " WHERE client <> '' AND started_at >= %s ORDER BY duration_ms DESC LIMIT 3",
@@ -91,7 +98,7 @@ def hours(
     ).fetchall()
     for duration, row_count, statement in slowest:
         print(f"    {duration:7.1f} ms  {row_count}  {' '.join(statement.split())}")
-    return costs[1:]
+    return costs
 
 
 def multiply(warehouse: psycopg.Connection, plays: int) -> int:
@@ -123,7 +130,7 @@ def new_events(label: str, hour: int, old_session: int) -> str:
     events = [
         {
             "page": "NextSong",
-            "userId": str(2 + item % 40),
+            "userId": str(2 + hour % 40),
             "sessionId": 100_000 + hour + (1000 if label == "large" else 0),
             "itemInSession": item,
             "ts": int((began + timedelta(minutes=item)).timestamp() * 1000) + 796,
