@@ -77,7 +77,7 @@ def test_a_recorded_file_that_vanished_is_a_warning(loaded, alerts):
     loaded.s3.delete_objects("runs", "log_data/1.json")
     loaded.put("log_data/2.json", EVENT)
     assert compare_ledger() == {audit.VANISHED.name: 1, audit.NOT_LOADED.name: 0}
-    assert "not so in 1 cases (2 rows checked), such as\n  s3://runs/log_data/1.json\n" in alerts[0]
+    assert "not so in 1 case (2 rows checked), such as\n  s3://runs/log_data/1.json\n" in alerts[0]
 
 
 def test_what_was_recorded_of_another_prefix_has_not_vanished(loaded):

@@ -60,7 +60,8 @@ class Finding:
             *([f"{tolerated:,} are tolerated"] if tolerated else []),
         ]
         lines = [
-            f"{label}: {self.check.name}: not so in {self.failed_rows:,} cases"
+            f"{label}: {self.check.name}: not so in {self.failed_rows:,}"
+            + (" case" if self.failed_rows == 1 else " cases")
             + (f" ({'; '.join(notes)})" if notes else "")
             + (", such as" if self.examples else ""),
             *(f"  {example}" for example in self.examples),
@@ -74,20 +75,19 @@ def examples(check: Check, found: Result) -> list[str]:
     """
     Return rows that break a check as texts, each a JSON object, without what the check masks.
 
+    What the check is about comes first.
+
     :param check: the check
     :param found: some rows of its ``sql``
     """
-    return [
-        json.dumps(
-            {
-                column: MASK if column in check.masked and value is not None else value
-                for column, value in zip(found.columns, row, strict=True)
-            },
-            default=str,
-            ensure_ascii=False,
-        )
-        for row in found.rows
-    ]
+    columns = sorted(found.columns, key=lambda column: column not in check.columns)
+    shown = []
+    for row in found.rows:
+        values = dict(zip(found.columns, row, strict=True))
+        values |= {column: MASK for column in check.masked if values.get(column) is not None}
+        ordered = {column: values[column] for column in columns}
+        shown.append(json.dumps(ordered, default=str, ensure_ascii=False))
+    return shown
 
 
 def keep(findings: Sequence[Finding], run_id: str) -> Transaction[None]:
@@ -130,19 +130,21 @@ def tell(findings: Sequence[Finding], context: "Context") -> str:
     :param findings: the findings
     :param context: the task's context
     :return: what the task fails with, empty if nothing does: a line that names every check that failed, then
-        what is wrong with each
+        what to do
     """
     levels = {"passed": logging.INFO, "warning": logging.WARNING, "failed": logging.ERROR}
-    told: dict[str, list[str]] = {outcome: [] for outcome in levels}
     for finding in findings:
-        told[finding.outcome].append(finding.describe())
         log.log(levels[finding.outcome], "%s", finding.describe())
-    failed = [finding for finding in findings if finding.outcome == "failed"]
+    failed, warnings = ([each for each in findings if each.outcome == what] for what in ("failed", "warning"))
+    log.info(
+        "Of %d checks, %d failed, %d warn; the others passed", *(len(findings), len(failed), len(warnings))
+    )
     if not failed:
-        warn(context, told["warning"])
+        warn(context, [finding.describe() for finding in warnings])
         return ""
     names = "; ".join(f"{finding.check.name} ({finding.failed_rows:,})" for finding in failed)
-    return "\n".join([f"{len(failed)} of {len(findings)} checks failed: {names}", *told["failed"]])
+    advice = dict.fromkeys(finding.check.advice for finding in failed if finding.check.advice)
+    return "\n".join([f"{len(failed)} of {len(findings)} checks failed: {names}", *advice])
 
 
 def conclude(findings: Sequence[Finding], hook: "DbApiHook", context: "Context") -> dict[str, int]:
