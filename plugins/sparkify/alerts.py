@@ -234,6 +234,8 @@ def _send(subject: str, what: str, where: Mapping[str, Any], to_do: str) -> None
     :param to_do: what to do
     """
     names = list(targets(Variable.get(VARIABLE, default=None) or ""))
+    if not names:
+        return
     subject = " ".join(str(redact(subject)).split())
     alert = Alert(subject, f"{_cut(str(redact(what)))}\n\n{_place(where)}\n\nWhat to do: {to_do}\n")
     end = time.monotonic() + SECONDS

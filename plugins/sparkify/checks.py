@@ -62,6 +62,8 @@ def count_broken(checks: Sequence[Check]) -> str:
     """
     Return one SELECT of each check's number, how many rows break it, and how many were checked.
 
+    What of a large table is checked is read once, by a name that the checks share.
+
     :param checks: the checks, whose numbers are their places
     """
     scans: dict[str, list[str]] = {}
@@ -84,8 +86,13 @@ def count_broken(checks: Sequence[Check]) -> str:
             if check.rows
             else f"SELECT {number} AS check_number, failed_rows, CAST(NULL AS BIGINT) FROM {counted}"
         )
-    common = ",\n".join(
+    common = [
         f"scan_{number} AS (SELECT {', '.join(counts)} FROM {rows} AS checked)"
         for number, (rows, counts) in enumerate(scans.items())
-    )
-    return (f"WITH {common}\n" if common else "") + "\nUNION ALL\n".join(selects)
+    ]
+    batches = {check.rows: f"{check.table}_batch" for check in checks if check.rows.startswith("(")}
+    named = ",\n".join(common) + "\n" + "\nUNION ALL\n".join(selects)
+    for rows, name in batches.items():
+        named = named.replace(rows, name)
+    read = "".join(f"{name} AS {rows},\n" for rows, name in batches.items())
+    return f"WITH {read}{named}" if common else named.lstrip()
