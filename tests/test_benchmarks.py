@@ -1,0 +1,70 @@
+"""The comparison without which ``make bench-peers`` tells no time."""
+
+import psycopg
+import pytest
+
+from benchmarks.peers.plain_sql import STAR, create_table
+from benchmarks.peers.star import StarsDiffer, require_same, star_of, summary
+from local.redshift import postgres
+
+STARS = {name: {table: (3, 77) for table in STAR} for name in ("one", "another")}
+MOMENT = "TIMESTAMP '2018-11-01 21:01:46.796'"
+PLAYS = (
+    f"('a', {MOMENT}, '8', 'free', NULL, NULL, 1, 0, 'Setanta', 'Elena', 200, NULL, NULL)",
+    f"('b', {MOMENT}, '8', 'paid', 'SO1', 'AR1', 1, 1, 'Setanta', 'Elena', 269.5, NULL, NULL)",
+)
+
+
+def test_stars_that_are_the_same_pass():
+    require_same(STARS)
+
+
+@pytest.mark.parametrize("other", [(2, 77), (3, 78)], ids=["rows", "checksum"])
+@pytest.mark.parametrize("table", STAR)
+def test_a_star_that_differs_in_one_table_fails(table, other):
+    with pytest.raises(StarsDiffer, match=rf"^{table} .*one \(3, 77\), another \({other[0]}, {other[1]}\)$"):
+        require_same({**STARS, "another": {**STARS["another"], table: other}})
+
+
+def test_empty_stars_fail():
+    with pytest.raises(StarsDiffer, match="dim_songs is empty"):
+        require_same({name: {table: (0, 0) for table in STAR} for name in STARS})
+
+
+def checksum_of(connection, plays):
+    """Return what a summary of the fact table says of these rows."""
+    with connection.transaction(force_rollback=True):
+        connection.execute(create_table("fact_songplays"))
+        connection.execute(f"INSERT INTO fact_songplays VALUES {', '.join(plays)}")
+        return connection.execute(summary("fact_songplays")).fetchone()
+
+
+@pytest.fixture
+def database(stack):
+    with psycopg.connect(postgres.dsn(stack, "postgres"), autocommit=True) as connection:
+        yield connection
+
+
+def test_the_order_of_rows_does_not_count(database):
+    assert checksum_of(database, PLAYS) == checksum_of(database, PLAYS[::-1])
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [("'free'", "'paid'"), ("'free', NULL", "NULL, 'free'"), ("200", "200.00001"), (".796", ".797")],
+)
+def test_each_value_counts(database, old, new):
+    changed = (PLAYS[0].replace(old, new), PLAYS[1])
+    assert changed != PLAYS
+    assert checksum_of(database, changed) != checksum_of(database, PLAYS)
+
+
+def test_two_differences_do_not_cancel_each_other(database):
+    assert checksum_of(database, [*PLAYS, PLAYS[0], PLAYS[0]]) != checksum_of(
+        database, [*PLAYS, PLAYS[1], PLAYS[1]]
+    )
+
+
+def test_a_star_has_every_table():
+    with pytest.raises(ValueError, match="shorter"):
+        star_of([(1, "2")])
