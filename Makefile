@@ -9,6 +9,7 @@ NEWEST_PYTHON := $(if $(AIRFLOW),12,13)
 BIN := $(VENV)/bin
 LOCAL := $(BIN)/python -m local
 CHECKOV := .venv-checkov
+BENCH := .venv-bench
 # Airflow renders templates; the values of a question's parameters are bound.
 TEMPLATES := include/sql/ddl include/sql/grants include/sql/migrations include/sql/transform
 QUESTIONS := include/sql/analytics include/sql/operations
@@ -78,6 +79,12 @@ bench: $(VENV)/ready ## the benchmarks, each as a ratio taken in one run
 	$(BIN)/python -m benchmarks.copy
 	$(BIN)/python -m benchmarks.page
 
+$(BENCH)/ready: benchmarks/requirements.txt
+	@echo "Setting up $(BENCH): about a minute, once"
+	$(PYTHON) -m venv --clear $(BENCH)
+	$(BENCH)/bin/pip install --quiet --disable-pip-version-check --require-hashes -r benchmarks/requirements.txt
+	@touch $@
+
 package: ## what Amazon MWAA takes, in dist/: dags/, plugins.zip and requirements.txt
 	$(PYTHON) deploy/mwaa/package.py dist
 
@@ -89,7 +96,7 @@ down: ## stop everything that was started
 
 clean: ## stop everything, and remove all that the targets created
 	@if [ -x $(BIN)/python ]; then $(LOCAL) clean; fi
-	rm -rf .venv .venv-3.0.6 $(CHECKOV) dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-3.0.6 $(CHECKOV) $(BENCH) dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 lock: $(VENV)/ready ## lock the requirements again, at their newest versions
@@ -100,3 +107,4 @@ lock: $(VENV)/ready ## lock the requirements again, at their newest versions
 	$(LOCK) requirements-3.0.6.in -o requirements-3.0.6.txt
 	$(LOCK) --no-deps --upgrade tests/requirements-dbt.in -o tests/requirements-dbt.txt
 	$(LOCK) --upgrade infra/requirements.in -o infra/requirements.txt
+	$(LOCK) --upgrade benchmarks/requirements.in -o benchmarks/requirements.txt
