@@ -15,7 +15,7 @@ TEMPLATES := include/sql/ddl include/sql/grants include/sql/migrations include/s
 QUESTIONS := include/sql/analytics include/sql/operations
 LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header
 
-.PHONY: help demo test bench web check fix up down clean lock infra-check package
+.PHONY: help demo test bench bench-peers web check fix up down clean lock infra-check package
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 13
@@ -73,7 +73,7 @@ infra-check: $(VENV)/ready $(CHECKOV)/ready ## report what cfn-lint and checkov 
 	git ls-files | xargs $(CHECKOV)/bin/checkov --framework secrets --enable-secret-scan-all-files --skip-download --quiet \
 		--compact --file
 
-bench: $(VENV)/ready ## the benchmarks, each as a ratio taken in one run
+bench: bench-peers ## the benchmarks, each as a ratio taken in one run
 	$(BIN)/python -m benchmarks.growth
 	$(BIN)/python -m benchmarks.files
 	$(BIN)/python -m benchmarks.copy
@@ -84,6 +84,9 @@ $(BENCH)/ready: benchmarks/requirements.txt
 	$(PYTHON) -m venv --clear $(BENCH)
 	$(BENCH)/bin/pip install --quiet --disable-pip-version-check --require-hashes -r benchmarks/requirements.txt
 	@touch $@
+
+bench-peers: $(VENV)/ready $(BENCH)/ready ## the same star by dlt, DuckDB and psql, beside this project: docs/benchmarks.md
+	$(BIN)/python -m benchmarks.peers
 
 package: ## what Amazon MWAA takes, in dist/: dags/, plugins.zip and requirements.txt
 	$(PYTHON) deploy/mwaa/package.py dist

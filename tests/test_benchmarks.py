@@ -1,11 +1,16 @@
 """The comparison without which ``make bench-peers`` tells no time."""
 
+import subprocess
+import sys
+
 import psycopg
 import pytest
 
 from benchmarks.peers.plain_sql import STAR, create_table
+from benchmarks.peers.report import task_seconds
 from benchmarks.peers.star import StarsDiffer, require_same, star_of, summary
 from local.redshift import postgres
+from tests.conftest import REPOSITORY
 
 STARS = {name: {table: (3, 77) for table in STAR} for name in ("one", "another")}
 MOMENT = "TIMESTAMP '2018-11-01 21:01:46.796'"
@@ -68,3 +73,24 @@ def test_two_differences_do_not_cancel_each_other(database):
 def test_a_star_has_every_table():
     with pytest.raises(ValueError, match="shorter"):
         star_of([(1, "2")])
+
+
+def test_the_time_of_a_task_is_read_from_the_log():
+    log = (
+        "2026-11-27T18:18:43.095Z [info     ] [DAG TEST] starting task_id=load_dim_songs map_index=-1 [x]\n"
+        "2026-11-27T18:18:43.096Z [info     ] [DAG TEST] running task <TaskInstance: load_dim_songs> [x]\n"
+        "2026-11-27T18:18:45.595Z [info     ] [DAG TEST] end task task_id=load_dim_songs map_index=-1 [x]\n"
+    )
+    assert task_seconds(log) == {"load_dim_songs": 2.5}
+
+
+@pytest.mark.skipif(
+    not (REPOSITORY / ".venv-bench" / "ready").exists(), reason="make .venv-bench/ready was not run"
+)
+@pytest.mark.skipif(
+    sys.prefix != str(REPOSITORY / ".venv"), reason="the benchmarks run with the newest Airflow"
+)
+def test_every_competitor_comes_to_the_same_star():
+    command = [sys.executable, "-m", "benchmarks.peers", "500", "30", "1", "--compare"]
+    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True)
+    assert "All 5 stars are the same" in done.stdout, done.stdout + done.stderr
