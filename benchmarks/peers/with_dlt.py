@@ -82,6 +82,7 @@ def main(endpoint: str, postgres: str, folder: str) -> None:
         region_name="us-west-2",
         endpoint_url=endpoint,
     )
+    bucket = open_bucket(endpoint)
 
     def read(table: str, prefix: str, schema: pa.Schema, page: int) -> dlt.sources.DltResource:
         """Return a resource of what lies below a prefix."""
@@ -94,8 +95,6 @@ def main(endpoint: str, postgres: str, folder: str) -> None:
         rows.apply_hints(columns={"ts": {"timezone": False}} if "ts" in schema.names else None)
         files = filesystem(f"s3://{BUCKET}/", aws, file_glob=f"{prefix}/**/*.json", files_per_page=page)
         return files | rows
-
-    bucket = open_bucket(endpoint)
 
     pipeline = dlt.pipeline("peer", destination=dlt.destinations.postgres(postgres), dataset_name="staging")
     events = read("staging_events", "log_data", EVENTS, page=3)
