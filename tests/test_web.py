@@ -1,8 +1,11 @@
 """``python -m local web``: Airflow as a user starts it, driven over its REST API."""
 
+import json
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from typing import Any
+from urllib.parse import quote
 
 import psutil
 import pytest
@@ -17,14 +20,26 @@ def web(metadata, created):
         yield running
 
 
+def failures(web, tasks):
+    """Return the end of the log of each task that has failed."""
+    ends = []
+    for task in tasks:
+        if task["state"] == "failed":
+            place = f"dags/{task['dag_id']}/dagRuns/{task['dag_run_id']}/taskInstances/{task['task_id']}"
+            log = web.ask(f"{quote(place)}/logs/{task['try_number']}")
+            ends.append(f"{place}:\n{json.dumps(log)[-3000:]}")
+    return "\n".join(ends)
+
+
 def test_scheduled_and_triggered_runs_end_green_and_nothing_listens_beyond_this_machine(web, created):
     runs = "dags/sparkify_etl/dagRuns"
     web.ask(runs, {"logical_date": None, "note": "by hand"})
     web.ask(runs, {"logical_date": None, "dag_run_id": "checked", "conf": {"check_ledger": True}})
     states: dict[str, str] = {}
     progress: list[tuple[str, str]] = []
+    tasks: list[Any] = []
     while len(states) < 3 or set(states.values()) != {"success"}:
-        assert "failed" not in states.values()
+        assert "failed" not in states.values(), failures(web, tasks)
         time.sleep(1)
         found = web.ask(runs)["dag_runs"]
         states = {run["dag_run_id"]: run["state"] for run in found}
