@@ -90,7 +90,7 @@ def count_broken(checks: Sequence[Check]) -> str:
         f"scan_{number} AS (SELECT {', '.join(counts)} FROM {rows} AS checked)"
         for number, (rows, counts) in enumerate(scans.items())
     ]
-    batches = {check.rows: f"{check.table}_batch" for check in checks if check.rows.startswith("(")}
+    batches = {check.rows: f"{check.table}_in_scope" for check in checks if check.rows.startswith("(")}
     named = ",\n".join(common) + "\n" + "\nUNION ALL\n".join(selects)
     for rows, name in batches.items():
         named = named.replace(rows, name)
