@@ -163,7 +163,7 @@ function checks(body, results) {
   body.append(
     element(
       "details",
-      { class: "quiet" },
+      { class: "folded" },
       element("summary", {}, `${written(quiet.length)} checks found nothing in the last runs`),
       rows("Checks that found nothing in the last runs", quiet),
     ),
