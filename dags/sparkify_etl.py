@@ -38,6 +38,7 @@ DIMENSIONS = (
     ("dim_songs", "song_id", "staging_songs"),
     ("dim_artists", "artist_id", "staging_songs"),
 )
+CHECKED_BESIDES = ("etl_batches", "etl_sessions", "etl_files", "etl_rejected_rows")
 
 
 @dag(
@@ -117,7 +118,7 @@ def sparkify_etl():
         )
     check_star = DataQualityOperator(
         task_id="check_star",
-        checks=checks_of(*STAR, "etl_sessions", "etl_files", "etl_rejected_rows", scope="batch"),
+        checks=checks_of(*STAR, *CHECKED_BESIDES, scope="batch"),
         reads=STAGING,
     )
     record_files = RecordFilesOperator(

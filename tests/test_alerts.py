@@ -408,6 +408,13 @@ def test_without_the_variable_nothing_is_sent_and_nothing_is_logged(metadata, ma
     assert mailbox.messages == []
 
 
+def test_where_nobody_is_to_be_told_nothing_is_put_together(monkeypatch, logged):
+    monkeypatch.delenv("AIRFLOW_VAR_SPARKIFY_ALERTS", raising=False)
+    bare: Any = {"ti": SimpleNamespace(dag_id="a", task_id="b"), "run_id": "c"}  # has no address of its log
+    alerts.warn(bare, ["something"])
+    assert "No alert" not in logged()
+
+
 def test_scheduler_triggerer_and_dag_processor_tell_each_once(created, metadata, mailbox, monkeypatch):
     bundle = {"name": "alerts", "classpath": "airflow.dag_processing.bundles.local.LocalDagBundle"}
     bundles = json.dumps([bundle | {"kwargs": {"path": str(DAGS)}}])

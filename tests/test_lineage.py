@@ -41,7 +41,7 @@ def test_the_tables_of_a_run_are_linked_from_the_files_to_the_star(
         for source in event["inputs"]
         for target in event["outputs"]
     }
-    checked = (*STAGING, *STAR, "etl_sessions", "etl_files", "etl_rejected_rows")
+    checked = (*STAGING, *STAR, "etl_batches", "etl_sessions", "etl_files", "etl_rejected_rows")
     results = {f"{table} -> sparkify.public.etl_quality_results" for table in checked}
     assert edges == results | {
         "s3://udacity-dend log_data/ -> sparkify.public.staging_events",

@@ -14,7 +14,7 @@ from sparkify.checks import Check
 from sparkify.errors import explained
 from sparkify.files import S3Object, list_prefix, split_url
 from sparkify.findings import MOST_EXAMPLES, Finding, conclude
-from sparkify.ledger import LEDGER, ledger_exists, unrecorded_objects
+from sparkify.ledger import LEDGER, ledger_exists, recorded_versions, unrecorded_objects
 from sparkify.rejects import REJECTED_ROWS, fields_of, read_lines
 from sparkify.sql import fresh
 
@@ -102,16 +102,14 @@ def compare_ledger(
             objects = list_prefix(s3, prefix).objects
             listed = {item.key for item in objects}
             bucket, key_prefix = split_url(prefix)
-            rows = fresh(hook).get_records(
-                f"SELECT DISTINCT s3_key FROM {LEDGER} WHERE dataset = %s", parameters=[dataset]
-            )
+            versions = recorded_versions(hook, dataset)
             # The ledger does not hold buckets, and the prefix may have been another one.
-            recorded = {key for (key,) in map(tuple, rows) if key.startswith(key_prefix)}
+            recorded = {key for key in versions if key.startswith(key_prefix)}
             vanished += [f"s3://{bucket}/{key}" for key in sorted(recorded - listed)]
             overdue += [
                 f"{item.url}, of {item.last_modified} UTC"
-                for item in unrecorded_objects(hook, dataset, objects)
-                if item.last_modified < due_before
+                for item in objects
+                if versions.get(item.key) != item.etag and item.last_modified < due_before
             ]
             recorded_files, listed_files = recorded_files + len(recorded), listed_files + len(objects)
         findings = [
@@ -187,14 +185,17 @@ def plays_of(s3: S3Hook, hook: "DbApiHook", file: S3Object) -> dict[Play, Said]:
         event = fields_of(line)
         if number in rejected or event.get("page") != "NextSong" or not (event.get("userid") or "").strip():
             continue
-        play = int(event["sessionid"] or 0), int(event["iteminsession"] or 0)
-        length = event.get("length")
-        said = (
-            EPOCH + timedelta(milliseconds=int(event["ts"] or 0)),
-            *(_trimmed(event.get(name)) for name in ("userid", "level", "song", "artist")),
-            None if length is None else float(length),
-        )
-        plays[play] = max(plays.get(play, said), said, key=_rank)
+        try:
+            session, item, milliseconds = (
+                int(event[name] or "") for name in ("sessionid", "iteminsession", "ts")
+            )
+            length = event.get("length")
+            duration = None if length is None else float(length)
+        except (KeyError, ValueError):  # COPY has rejected it, and its line is not known
+            continue
+        texts = (_trimmed(event.get(name)) for name in ("userid", "level", "song", "artist"))
+        said = (EPOCH + timedelta(milliseconds=milliseconds), *texts, duration)
+        plays[session, item] = max(plays.get((session, item), said), said, key=_rank)
     return plays
 
 

@@ -27,6 +27,22 @@ def ledger_exists(hook: "DbApiHook") -> bool:
     return found is not None
 
 
+def recorded_versions(hook: "DbApiHook", dataset: str, since: datetime = datetime.min) -> dict[str, str]:
+    """
+    Return the ETag of the newest version of each key that the ledger has.
+
+    :param hook: the warehouse's hook
+    :param dataset: the staging table that the objects belong to
+    :param since: read only the part of the ledger from this date of objects (UTC) on
+    """
+    rows = fresh(hook).get_records(
+        f"SELECT s3_key, etag FROM {LEDGER} WHERE dataset = %s AND last_modified >= %s"
+        " ORDER BY last_modified, loaded_at",
+        parameters=[dataset, max(since, datetime(1970, 1, 1))],
+    )
+    return dict(tuple(row) for row in rows)
+
+
 def unrecorded_objects(
     hook: "DbApiHook", dataset: str, objects: Iterable[S3Object], recorded_before: datetime = datetime.min
 ) -> list[S3Object]:
@@ -42,12 +58,7 @@ def unrecorded_objects(
         only its part from there on is read
     """
     recent = [item for item in objects if item.last_modified >= recorded_before]
-    rows = fresh(hook).get_records(
-        f"SELECT s3_key, etag FROM {LEDGER} WHERE dataset = %s AND last_modified >= %s"
-        " ORDER BY last_modified, loaded_at",
-        parameters=[dataset, max(recorded_before, datetime(1970, 1, 1))],
-    )
-    newest = dict(tuple(row) for row in rows)
+    newest = recorded_versions(hook, dataset, recorded_before)
     return [item for item in recent if newest.get(item.key) != item.etag]
 
 

@@ -7,6 +7,8 @@ import pytest
 import sqlalchemy.engine
 from airflow.models import DagBag
 
+from sparkify.batches import BATCHES
+from sparkify.checks import count_broken
 from sparkify.tables import ANALYSTS_GRANTS
 from tests.conftest import REPOSITORY, context
 
@@ -84,8 +86,16 @@ def test_whoever_waits_for_a_table_waits_for_the_task_that_loads_it(dagbag):
         "sparkify_warehouse": ["record_files"],
     }
     read = {asset.name for task in tasks for asset in task.inlets}
-    ledgers = {f"sparkify_{table}" for table in ("etl_files", "etl_sessions", "etl_rejected_rows")}
+    ledgers = {
+        f"sparkify_{table}" for table in ("etl_batches", "etl_files", "etl_sessions", "etl_rejected_rows")
+    }
     assert read - set(made) == {"sparkify_log_data", "sparkify_song_data"} | ledgers
+
+
+def test_loads_wait_for_no_audit(dagbag):
+    audit = dagbag.dags["sparkify_audit"].task_dict["check_tables"]
+    assert "fact_songplays" in count_broken(audit.checks)
+    assert BATCHES not in count_broken(audit.checks)  # which each load locks first
 
 
 def test_the_run_is_hourly_without_catch_up_one_at_a_time_and_retried(dagbag):
