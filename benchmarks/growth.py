@@ -1,138 +1,181 @@
 """
 What an hour costs as the fact table grows: the same new events, with little and with much behind them.
 
-``python -m benchmarks.growth [PLAYS]`` starts a stack of its own, loads a month, then multiplies it backwards
-in time to PLAYS plays (3,000,000 by default), and runs five hours of new events at each size. It prints what
-an hour costs the warehouse, and what of it are the checks, as the local Redshift measured its statements: the
-median of five, and the ratio.
+``python -m benchmarks.growth [PLAYS …]`` starts a stack of its own, loads a month, and multiplies it
+backwards in time to each number of PLAYS (10 thousand, 1, 3 and 10 million by default). At each, it runs hours
+of new events: five of new sessions, and five with a play of a listener who was away for long, whose session
+lies in the middle of the table. It prints the medians of what an hour costs: the time of its tasks; of that,
+the time of its statements and of the checks' statements, as the local Redshift measured them; how many they
+are; what they read of the tables that grow. Beside them stands what it costs to write all plays anew, as a
+pipeline does that does not know what is new; it would first have to COPY all files.
 """
 
 import json
 import os
 import sys
+import time
 from datetime import UTC, datetime, timedelta
 from statistics import median
+from typing import NamedTuple
 
 import psycopg
 
 os.environ["AIRFLOW__LOGGING__LOGGING_LEVEL"] = "ERROR"  # Airflow reads it when it is first imported
 
 from benchmarks.local_stack import local_stack
+from local.redshift import postgres
+from local.settings import REDSHIFT_DATABASE
+from sparkify.tables import STAGING
 from tests.conftest import SETTINGS
 from tests.pipeline import Pipeline, S3Hook
 
+SIZES = (10_000, 1_000_000, 3_000_000, 10_000_000)
 HOURS = 5
 EVENTS_PER_HOUR = 60
 NOW = datetime(2018, 12, 1, tzinfo=UTC)
+PAGES_PER_MB = 128  # PostgreSQL's
 COLUMNS = "user_id, level, song_id, artist_id"
 REST = "item_in_session, song_title, artist_name, duration, location, user_agent"
 
+#: The tables that grow with time, and are not read whole.
+GROWING = ("fact_songplays", "dim_time", "etl_sessions", "etl_files")
+READ = "SELECT SUM(heap_blks_read + heap_blks_hit) FROM pg_statio_user_tables WHERE relname = ANY(%s)"
+SPENT = """
+SELECT
+    SUM(duration_ms),
+    SUM(CASE WHEN statement LIKE '%%check_number%%' OR statement LIKE '%%etl_quality%%' THEN duration_ms END),
+    COUNT(*)
+FROM local_statements
+WHERE client <> '' AND started_at >= %s
+"""
 
-def main(plays: int) -> None:
+
+class Cost(NamedTuple):
     """
-    Print the cost of an hour at both sizes.
+    What an hour costs.
 
-    :param plays: the plays of the larger fact table
+    :param tasks: milliseconds from the start of the first task to the end of the last
+    :param warehouse: of these, milliseconds of statements
+    :param checks: of these, milliseconds of the checks' statements
+    :param statements: how many
+    :param read: MB of the tables that grow, as often as each is read
     """
-    with local_stack(), psycopg.connect(SETTINGS.redshift_dsn, autocommit=True) as warehouse:
-        measure(warehouse, plays)
+
+    tasks: float
+    warehouse: float
+    checks: float
+    statements: float
+    read: float
 
 
-def measure(warehouse: psycopg.Connection, plays: int) -> None:
+class Growth:
     """
-    Load a month, then measure before and after it has been multiplied.
+    The warehouse, as it grows.
 
-    :param warehouse: a connection in autocommit
-    :param plays: the plays to multiply it to
+    :param warehouse: a connection to it, in autocommit
+    :param server: one to the PostgreSQL behind it, which counts what is read
     """
-    s3, pipeline = S3Hook(aws_conn_id="aws_default"), Pipeline()
-    pipeline.run("first")
-    warehouse.execute("CREATE TABLE month (LIKE fact_songplays)")
-    warehouse.execute("INSERT INTO month SELECT * FROM fact_songplays")
-    used = {number for (number,) in warehouse.execute("SELECT session_id FROM month").fetchall()}
-    unused = sorted(set(range(1, max(used))) - used)
-    small = hours(warehouse, s3, pipeline, "small", unused)
-    copies = multiply(warehouse, plays)
-    far_back = [number - copies // 2 * max(used) for number in unused]
-    large = hours(warehouse, s3, pipeline, "large", far_back)
-    for what in ("an hour", "its checks"):
-        print(f"ratio {median(large[what]) / median(small[what]):.2f} of {what}")
 
+    def __init__(self, warehouse: psycopg.Connection, server: psycopg.Connection) -> None:
+        self.warehouse, self.server = warehouse, server
+        self.s3, self.pipeline = S3Hook(aws_conn_id="aws_default"), Pipeline()
+        self.pipeline.run("first")
+        self.run("CREATE TABLE month (LIKE fact_songplays)")
+        self.run("INSERT INTO month SELECT * FROM fact_songplays")
+        used = {number for (number,) in warehouse.execute("SELECT session_id FROM month").fetchall()}
+        self.newest, self.unused = max(used), sorted(set(range(1, max(used))) - used)
+        self.hours = 0
 
-def hours(
-    warehouse: psycopg.Connection, s3: S3Hook, pipeline: Pipeline, label: str, unused: list[int]
-) -> dict[str, list[float]]:
-    """
-    Run the hours, print their cost and return it, in milliseconds.
+    def run(self, statement: str) -> float:
+        """Run a statement, and return how many milliseconds it took."""
+        began = time.perf_counter()
+        self.warehouse.execute(statement.encode())
+        return (time.perf_counter() - began) * 1000
 
-    :param warehouse: a connection in autocommit
-    :param s3: the hook of the local S3
-    :param pipeline: runs the DAG
-    :param label: tells the hours from others
-    :param unused: numbers of sessions that were drawn long ago and have no plays yet
-    """
-    for table in ("fact_songplays", "dim_time", "etl_sessions"):
-        warehouse.execute(f"VACUUM {table}".encode())
-        warehouse.execute(f"ANALYZE {table}".encode())
-    costs: dict[str, list[float]] = {"an hour": [], "its checks": []}
-    for hour in range(HOURS + 1):  # the first warms up
-        s3.load_string(new_events(label, hour, unused[hour]), f"log_data/{label}-{hour}.json", "udacity-dend")
-        began = warehouse.execute("SELECT SYSDATE").fetchone()
-        result = pipeline.run(f"{label}-{hour}")
+    def number(self, select: str) -> int:
+        """Return the one number that a SELECT yields."""
+        ((number,),) = self.warehouse.execute(select.encode()).fetchall()
+        return int(number)
+
+    def grow(self, plays: int) -> int:
+        """
+        Put copies of the month before it, the oldest first, as if loaded in their time.
+
+        :param plays: at least so many there are then
+        :return: how many copies
+        """
+        copies = -(-plays // self.number("SELECT COUNT(*) FROM month"))
+        for table in ("fact_songplays", "dim_time", "etl_sessions"):
+            self.run(f"TRUNCATE {table}")
+        for copy in range(copies - 1, -1, -1):
+            session = f"session_id - {copy * self.newest}"
+            key = f"MD5(CAST({session} AS VARCHAR) || '-' || CAST(item_in_session AS VARCHAR))"
+            moment = f"DATEADD(day, {-30 * copy}, start_time)"
+            rows = f"SELECT {key}, {moment}, {COLUMNS}, {session}, {REST} FROM month"
+            self.run(f"INSERT INTO fact_songplays {rows}")
+        self.run(
+            "INSERT INTO dim_time SELECT start_time, 0, 0, 0, 0, 0, 0"
+            " FROM (SELECT DISTINCT start_time FROM fact_songplays ORDER BY start_time) AS times"
+        )
+        self.run(
+            "INSERT INTO etl_sessions SELECT DISTINCT session_id, DATE_TRUNC('hour', start_time)"
+            " FROM fact_songplays ORDER BY session_id"
+        )
+        for table in (*GROWING, *STAGING):  # as Redshift does by itself, and less soon
+            self.run(f"VACUUM {table}")
+            self.run(f"ANALYZE {table}")
+        return copies
+
+    def cost_of_hour(self, old_session: int | None = None) -> Cost:
+        """
+        Run the pipeline with an hour's new events, and return what that cost.
+
+        :param old_session: the number of a session that was drawn long ago and has no plays yet, if the last
+            play is of one
+        """
+        self.hours += 1
+        self.s3.load_string(
+            new_events(self.hours, old_session), f"log_data/{self.hours}.json", "udacity-dend"
+        )
+        since, read = self.warehouse.execute("SELECT SYSDATE").fetchone(), self.read()
+        began = time.perf_counter()
+        result = self.pipeline.run(f"hour-{self.hours}")
+        took = (time.perf_counter() - began) * 1000
         assert result["load_fact_songplays"]["inserted"] == EVENTS_PER_HOUR, result
-        spent = warehouse.execute(
-            "SELECT SUM(duration_ms), SUM(CASE WHEN statement LIKE '%%check_number%%'"
-            " OR statement LIKE '%%etl_quality_results%%' THEN duration_ms END)"
-            " FROM local_statements WHERE client <> '' AND started_at >= %s",
-            began,
-        ).fetchone() or (0, 0)
-        for of_what, cost in zip(costs.values(), spent, strict=True):
-            of_what.append(float(cost))
-    (count,) = warehouse.execute("SELECT COUNT(*) FROM fact_songplays").fetchone() or (0,)
-    costs = {what: each[1:] for what, each in costs.items()}
-    for what, each in costs.items():
-        print(f"{count:>9,} plays: {median(each):.0f} ms {what} {[round(cost) for cost in each]}")
-    slowest = warehouse.execute(
-        "SELECT duration_ms, rows, LEFT(statement, 70) FROM local_statements"
-        " WHERE client <> '' AND started_at >= %s ORDER BY duration_ms DESC LIMIT 3",
-        began,
-    ).fetchall()
-    for duration, row_count, statement in slowest:
-        print(f"    {duration:7.1f} ms  {row_count}  {' '.join(statement.split())}")
-    return costs
+        spent = self.warehouse.execute(SPENT, since).fetchall()[0]
+        return Cost(took, *map(float, spent), (self.read() - read) / PAGES_PER_MB)
+
+    def read(self) -> int:
+        """Return how many pages of the growing tables were read so far."""
+        ((pages,),) = self.server.execute(READ, [list(GROWING)]).fetchall()
+        return int(pages)
+
+    def measure(self, plays: int) -> dict[str, Cost]:
+        """
+        Return the medians of what hours cost behind so many plays, by what is in them.
+
+        :param plays: at least so many
+        """
+        far_back = self.grow(plays) // 2 * self.newest
+        self.cost_of_hour()  # warms up
+        new, returning = [], []
+        for number in range(HOURS):
+            new.append(self.cost_of_hour())
+            returning.append(self.cost_of_hour(self.unused[number] - far_back))
+        return {
+            what: Cost(*(median(each) for each in zip(*costs, strict=True)))
+            for what, costs in (("an hour", new), ("one with a listener who was away", returning))
+        }
 
 
-def multiply(warehouse: psycopg.Connection, plays: int) -> int:
-    """Put copies of the month before it, the oldest first, as if loaded in their time; return how many."""
-    (month, newest) = warehouse.execute("SELECT COUNT(*), MAX(session_id) FROM month").fetchone() or (0, 0)
-    warehouse.execute("DELETE FROM fact_songplays")
-    warehouse.execute("DELETE FROM dim_time")
-    for copy in range(plays // month, -1, -1):
-        session = f"session_id - {copy * newest}"
-        key = f"MD5(CAST({session} AS VARCHAR) || '-' || CAST(item_in_session AS VARCHAR))"
-        moment = f"DATEADD(day, {-30 * copy}, start_time)"
-        rows = f"SELECT {key}, {moment}, {COLUMNS}, {session}, {REST} FROM month"
-        warehouse.execute(f"INSERT INTO fact_songplays {rows}".encode())
-    warehouse.execute(
-        "INSERT INTO dim_time SELECT start_time, 0, 0, 0, 0, 0, 0"
-        " FROM (SELECT DISTINCT start_time FROM fact_songplays ORDER BY start_time) AS times"
-    )
-    warehouse.execute("DELETE FROM etl_sessions")
-    warehouse.execute(
-        "INSERT INTO etl_sessions SELECT DISTINCT session_id, DATE_TRUNC('hour', start_time)"
-        " FROM fact_songplays ORDER BY session_id"
-    )
-    return plays // month
-
-
-def new_events(label: str, hour: int, old_session: int) -> str:
-    """Return an hour's events: plays of a new session, and one of a listener who was away for long."""
-    began = NOW + timedelta(hours=hour + (100 if label == "large" else 0))
+def new_events(hour: int, old_session: int | None) -> str:
+    """Return an hour's events: plays of a new session, the last of them perhaps of an old one."""
+    began = NOW + timedelta(hours=hour)
     events = [
         {
             "page": "NextSong",
             "userId": str(2 + hour % 40),
-            "sessionId": 100_000 + hour + (1000 if label == "large" else 0),
+            "sessionId": 100_000 + hour,
             "itemInSession": item,
             "ts": int((began + timedelta(minutes=item)).timestamp() * 1000) + 796,
             "level": "paid",
@@ -142,9 +185,42 @@ def new_events(label: str, hour: int, old_session: int) -> str:
         }
         for item in range(EVENTS_PER_HOUR)
     ]
-    events[-1] |= {"sessionId": old_session}
+    if old_session is not None:
+        events[-1] |= {"sessionId": old_session}
     return "\n".join(map(json.dumps, events))
 
 
+def main(sizes: tuple[int, ...]) -> None:
+    """
+    Print the cost of an hour at each size, and its ratio to that at the smallest.
+
+    :param sizes: the plays behind it, the fewest first
+    """
+    with (
+        local_stack(),
+        psycopg.connect(SETTINGS.redshift_dsn, autocommit=True) as warehouse,
+        psycopg.connect(postgres.dsn(SETTINGS, REDSHIFT_DATABASE), autocommit=True) as server,
+    ):
+        growth = Growth(warehouse, server)
+        costs: list[dict[str, Cost]] = []
+        for size in sizes:
+            costs.append(growth.measure(size))
+            plays = growth.number("SELECT COUNT(*) FROM fact_songplays")
+            growth.run("CREATE TABLE anew (LIKE fact_songplays)")
+            anew = growth.run("INSERT INTO anew SELECT * FROM fact_songplays")
+            growth.run("DROP TABLE anew")
+            print(f"{plays:,} plays, which written anew take {anew:,.0f} ms")
+            for what, cost in costs[-1].items():
+                print(
+                    f"    {what}: tasks {cost.tasks:,.0f} ms, warehouse {cost.warehouse:.0f} ms, checks"
+                    f" {cost.checks:.1f} ms, {cost.statements:.0f} statements, {cost.read:.1f} MB read",
+                    flush=True,
+                )
+        for what, smallest in costs[0].items():
+            ratios = zip(Cost._fields, smallest, costs[-1][what], strict=True)
+            told = ", ".join(f"{name} {large / small:.2f}" for name, small, large in ratios)
+            print(f"ratios of the largest to the smallest, {what}: {told}")
+
+
 if __name__ == "__main__":
-    main(int(sys.argv[1]) if len(sys.argv) > 1 else 3_000_000)
+    main(tuple(map(int, sys.argv[1:])) or SIZES)
