@@ -2,12 +2,12 @@
 What an hour costs as the fact table grows: the same new events, with little and with much behind them.
 
 ``python -m benchmarks.growth [PLAYS …]`` starts a stack of its own, loads a month, and multiplies it
-backwards in time to each number of PLAYS (10 thousand, 1, 3 and 10 million by default). At each, it runs hours
-of new events: five of new sessions, and five with a play of a listener who was away for long, whose session
-lies in the middle of the table. It prints the medians of what an hour costs: the time of its tasks; of that,
-the time of its statements and of the checks' statements, as the local Redshift measured them; how many they
-are; what they read of the tables that grow. Beside them stands what it costs to write all plays anew, as a
-pipeline does that does not know what is new; it would first have to COPY all files.
+backwards in time to each number of PLAYS (10 thousand, 1, 3 and 10 million by default). At each, it runs
+hours of new events: five of new sessions, and five with a play of a listener who was away for long, whose
+session lies in the middle of the table. It prints the medians of what an hour costs: the time of its tasks;
+of that, the time of its statements and of the checks' statements, as the local Redshift measured them; how
+many they are; what they read of the tables that grow. Beside them stands what it costs to write all plays
+anew, as a pipeline does that does not know what is new; it would first have to COPY all files.
 """
 
 import json
@@ -68,23 +68,20 @@ class Cost(NamedTuple):
     read: float
 
 
-class Growth:
+class Month:
     """
-    The warehouse, as it grows.
+    A loaded month, of which the warehouse can be filled with copies.
 
-    :param warehouse: a connection to it, in autocommit
-    :param server: one to the PostgreSQL behind it, which counts what is read
+    :param warehouse: a connection to an empty warehouse, in autocommit
     """
 
-    def __init__(self, warehouse: psycopg.Connection, server: psycopg.Connection) -> None:
-        self.warehouse, self.server = warehouse, server
-        self.s3, self.pipeline = S3Hook(aws_conn_id="aws_default"), Pipeline()
+    def __init__(self, warehouse: psycopg.Connection) -> None:
+        self.warehouse, self.pipeline = warehouse, Pipeline()
         self.pipeline.run("first")
         self.run("CREATE TABLE month (LIKE fact_songplays)")
         self.run("INSERT INTO month SELECT * FROM fact_songplays")
         used = {number for (number,) in warehouse.execute("SELECT session_id FROM month").fetchall()}
         self.newest, self.unused = max(used), sorted(set(range(1, max(used))) - used)
-        self.hours = 0
 
     def run(self, statement: str) -> float:
         """Run a statement, and return how many milliseconds it took."""
@@ -97,9 +94,9 @@ class Growth:
         ((number,),) = self.warehouse.execute(select.encode()).fetchall()
         return int(number)
 
-    def grow(self, plays: int) -> int:
+    def multiply(self, plays: int) -> int:
         """
-        Put copies of the month before it, the oldest first, as if loaded in their time.
+        Replace the plays by copies of the month, each before the last, as if loaded in their time.
 
         :param plays: at least so many there are then
         :return: how many copies
@@ -126,6 +123,20 @@ class Growth:
             self.run(f"ANALYZE {table}")
         return copies
 
+
+class Growth:
+    """
+    The hours.
+
+    :param month: what is behind them
+    :param server: a connection to the PostgreSQL behind the warehouse, which counts what is read
+    """
+
+    def __init__(self, month: Month, server: psycopg.Connection) -> None:
+        self.month, self.server = month, server
+        self.s3 = S3Hook(aws_conn_id="aws_default")
+        self.hours = 0
+
     def cost_of_hour(self, old_session: int | None = None) -> Cost:
         """
         Run the pipeline with an hour's new events, and return what that cost.
@@ -137,13 +148,14 @@ class Growth:
         self.s3.load_string(
             new_events(self.hours, old_session), f"log_data/{self.hours}.json", "udacity-dend"
         )
-        since, read = self.warehouse.execute("SELECT SYSDATE").fetchone(), self.read()
+        since, read = self.month.warehouse.execute("SELECT SYSDATE").fetchone(), self.read()
         began = time.perf_counter()
-        result = self.pipeline.run(f"hour-{self.hours}")
+        result = self.month.pipeline.run(f"hour-{self.hours}")
         took = (time.perf_counter() - began) * 1000
         assert result["load_fact_songplays"]["inserted"] == EVENTS_PER_HOUR, result
-        spent = self.warehouse.execute(SPENT, since).fetchall()[0]
-        return Cost(took, *map(float, spent), (self.read() - read) / PAGES_PER_MB)
+        ((warehouse, checks, statements),) = self.month.warehouse.execute(SPENT, since).fetchall()
+        read = self.read() - read
+        return Cost(took, float(warehouse), float(checks), statements, read / PAGES_PER_MB)
 
     def read(self) -> int:
         """Return how many pages of the growing tables were read so far."""
@@ -156,12 +168,12 @@ class Growth:
 
         :param plays: at least so many
         """
-        far_back = self.grow(plays) // 2 * self.newest
+        far_back = self.month.multiply(plays) // 2 * self.month.newest
         self.cost_of_hour()  # warms up
         new, returning = [], []
         for number in range(HOURS):
             new.append(self.cost_of_hour())
-            returning.append(self.cost_of_hour(self.unused[number] - far_back))
+            returning.append(self.cost_of_hour(self.month.unused[number] - far_back))
         return {
             what: Cost(*(median(each) for each in zip(*costs, strict=True)))
             for what, costs in (("an hour", new), ("one with a listener who was away", returning))
@@ -201,14 +213,15 @@ def main(sizes: tuple[int, ...]) -> None:
         psycopg.connect(SETTINGS.redshift_dsn, autocommit=True) as warehouse,
         psycopg.connect(postgres.dsn(SETTINGS, REDSHIFT_DATABASE), autocommit=True) as server,
     ):
-        growth = Growth(warehouse, server)
+        month = Month(warehouse)
+        growth = Growth(month, server)
         costs: list[dict[str, Cost]] = []
         for size in sizes:
             costs.append(growth.measure(size))
-            plays = growth.number("SELECT COUNT(*) FROM fact_songplays")
-            growth.run("CREATE TABLE anew (LIKE fact_songplays)")
-            anew = growth.run("INSERT INTO anew SELECT * FROM fact_songplays")
-            growth.run("DROP TABLE anew")
+            plays = month.number("SELECT COUNT(*) FROM fact_songplays")
+            month.run("CREATE TABLE anew (LIKE fact_songplays)")
+            anew = month.run("INSERT INTO anew SELECT * FROM fact_songplays")
+            month.run("DROP TABLE anew")
             print(f"{plays:,} plays, which written anew take {anew:,.0f} ms")
             for what, cost in costs[-1].items():
                 print(

@@ -26,11 +26,10 @@ from airflow.api_fastapi.app import create_app, get_auth_manager
 from airflow.api_fastapi.auth.managers.simple.user import SimpleAuthManagerUser
 from fastapi.testclient import TestClient
 
-from benchmarks.growth import multiply
+from benchmarks.growth import Month
 from benchmarks.local_stack import local_stack
 from sparkify.tables import SQL_FOLDER
 from sparkify.web.questions import QUESTIONS, answer
-from tests.pipeline import Pipeline
 
 ROUNDS = 5
 ASKED = [name for name, question in QUESTIONS.items() if "range_start" in question.parameters]
@@ -58,13 +57,7 @@ def measure(warehouse: psycopg.Connection, plays: int) -> None:
     :param warehouse: a connection in autocommit
     :param plays: the plays to multiply it to
     """
-    Pipeline().run("first")
-    warehouse.execute("CREATE TABLE month (LIKE fact_songplays)")
-    warehouse.execute("INSERT INTO month SELECT * FROM fact_songplays")
-    multiply(warehouse, plays)
-    for table in ("fact_songplays", "dim_time"):
-        warehouse.execute(f"VACUUM {table}".encode())
-        warehouse.execute(f"ANALYZE {table}".encode())
+    Month(warehouse).multiply(plays)
     client = TestClient(create_app(), base_url="http://localhost:8080")
     user = SimpleAuthManagerUser(username="ann", role="viewer")
     client.cookies.set("_token", get_auth_manager().generate_jwt(user))

@@ -18,7 +18,7 @@ if not HAS_PAGES:
 
 from airflow.providers.amazon.aws.hooks.redshift_sql import RedshiftSQLHook
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, FrameLocator, Page, expect, sync_playwright
+from playwright.sync_api import Browser, FrameLocator, Page, Route, expect, sync_playwright
 
 from sparkify.tables import SQL_FOLDER
 from tests.conftest import bound, rows
@@ -87,7 +87,7 @@ def page(ui: Page, loaded: str) -> FrameLocator:
     return frame
 
 
-def texts(page: FrameLocator, card: str) -> list[list[str]]:
+def texts(page: FrameLocator | Page, card: str) -> list[list[str]]:
     """Return the cells of a card's table, by row."""
     table = page.locator(f"#card-{card} tbody tr")
     expect(table.first).to_be_visible()
@@ -194,6 +194,27 @@ def test_the_pipelines_view_shows_runs_files_checks_and_rejected_rows(
     assert (file, line, column, reason) == ("s3://b/x.json", "7", "ts", "Overflow")
     page.locator("#card-rejected_rows tbody summary").click()
     expect(page.locator("#card-rejected_rows tbody pre")).to_have_text("<b>{}</b>")  # text, no HTML
+
+
+def test_a_check_tells_what_its_last_run_found(ui: Page, loaded: str) -> None:
+    columns = ["table_name", "check_name", "severity", "run_id", "failed_rows", "checked_at"]
+    results = [
+        ["dim_users", "dim_users: of both", "error", "hour", 0, "2018-11-30T02:00:00"],
+        ["dim_users", "dim_users: of both", "error", "audit", 2, "2018-11-30T01:00:00"],
+        ["dim_users", "dim_users: of the audit", "error", "audit", 3, "2018-11-30T01:00:00"],
+    ]
+
+    def answer(route: Route) -> None:
+        response = route.fetch()
+        route.fulfill(response=response, json={**response.json(), "columns": columns, "rows": results})
+
+    ui.route("**/sparkify/api/check_results*", answer)
+    ui.goto("/sparkify/#pipeline")
+    assert [(name, now) for name, _, now in texts(ui, "check_results")] == [
+        ("dim_users: of the audit", "3"),
+        ("dim_users: of both", "0"),
+    ]
+    ui.unroute_all()
 
 
 def test_a_staging_task_leads_to_its_manifest_and_to_the_rows_that_it_rejected(
