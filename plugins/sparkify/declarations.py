@@ -103,9 +103,9 @@ class Reconciles(Strict):
 
 class Declaration(Strict):
     """
-    One check: its sentence, what becomes of it, and exactly one of the kinds, which are the last nine.
+    One check: its sentence, what becomes of it, and exactly one of the kinds, which are the last ten.
 
-    ``where`` restricts the rows that are checked. Within it, ``sql`` and ``reconciles``, ``{table}`` stands
+    ``where`` restricts the rows that are checked. Within it, ``expression_is_true``, ``sql`` and ``reconciles``, ``{table}`` stands
     for the rows of a table that are in scope.
     """
 
@@ -120,6 +120,7 @@ class Declaration(Strict):
     accepted_values: AcceptedValues | None = None
     relationships: Relationships | None = None
     in_range: InRange | None = None
+    expression_is_true: str | None = None
     row_count: RowCount | None = None
     fresh: Fresh | None = None
     reconciles: Reconciles | None = None
@@ -304,6 +305,10 @@ def _in_range(rows: Rows, ends: InRange, where: str) -> dict[str, Any]:
     return _broken_rows(rows, where, " OR ".join(outside), column)
 
 
+def _expression_is_true(rows: Rows, expression: str, where: str) -> dict[str, Any]:
+    return _broken_rows(rows, where, f"NOT ({expression})")
+
+
 def _unique(rows: Rows, names: tuple[str, ...], where: str) -> dict[str, Any]:
     columns = [rows.column(name) for name in names]
     key = ", ".join(columns)
@@ -378,6 +383,7 @@ KINDS: dict[str, Callable[[Rows, Any, str], dict[str, Any]]] = {
     "accepted_values": _accepted_values,
     "relationships": _relationships,
     "in_range": _in_range,
+    "expression_is_true": _expression_is_true,
     "row_count": _row_count,
     "fresh": _fresh,
     "reconciles": _reconciles,

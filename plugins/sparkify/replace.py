@@ -67,20 +67,23 @@ def replace_changed_rows(
     found = yield (
         f"INSERT INTO {old}\nSELECT {table}.* FROM {table} INNER JOIN {batch} ON {same_key(batch)}"
     )
-    yield f"CREATE TEMP TABLE {changes} (LIKE {table})"
-    changed = yield f"INSERT INTO {changes}\nSELECT * FROM {batch}\nEXCEPT\nSELECT * FROM {old}"
-    updated = 0
-    if changed.row_count:
-        if found.row_count:
-            deleted = yield f"DELETE FROM {table} USING {changes} WHERE {same_key(changes)}"
-            updated = deleted.row_count
-        yield f"INSERT INTO {table} SELECT * FROM {changes}"
+    new, changed, updated = batch, selected, 0
+    if found.row_count:
+        new = changes
+        yield f"CREATE TEMP TABLE {changes} (LIKE {table})"
+        changed = (
+            yield f"INSERT INTO {changes}\nSELECT * FROM {batch}\nEXCEPT\nSELECT * FROM {old}"
+        ).row_count
+        if changed:
+            updated = (yield f"DELETE FROM {table} USING {changes} WHERE {same_key(changes)}").row_count
+    if changed:
+        yield f"INSERT INTO {table} SELECT * FROM {new}"
         if within and index:
-            yield index.add(within, changes, near)
+            yield index.add(within, new, near)
     return Replaced(
-        inserted=changed.row_count - updated,
+        inserted=changed - updated,
         updated=updated,
-        unchanged=selected - changed.row_count,
+        unchanged=selected - changed,
         within=times.hold(str(within)),
         indexed=near.hold(index.column) if index else "1 = 1",
     )

@@ -1,19 +1,5 @@
--- fact_songplays: one row per play, loaded at any time, that matches or is linked to a song staged by this run.
-WITH touched AS (
-    SELECT fact_songplays.songplay_id
-    FROM fact_songplays
-    INNER JOIN staging_songs
-        ON
-            fact_songplays.song_title = staging_songs.title
-            AND fact_songplays.artist_name = staging_songs.artist_name
-            AND fact_songplays.duration = staging_songs.duration
-    UNION ALL
-    SELECT fact_songplays.songplay_id
-    FROM fact_songplays
-    INNER JOIN staging_songs ON fact_songplays.song_id = staging_songs.song_id
-),
-
-songs AS (
+-- fact_songplays: one row per play, loaded at any time, that is linked to another song than dim_songs now has for it.
+WITH songs AS (
     SELECT
         song_id,
         artist_id,
@@ -45,4 +31,6 @@ LEFT JOIN songs
         AND fact_songplays.artist_name = songs.artist_name
         AND fact_songplays.duration = songs.duration
         AND songs.preference = 1
-WHERE fact_songplays.songplay_id IN (SELECT touched.songplay_id FROM touched)
+WHERE
+    COALESCE(fact_songplays.song_id, '') <> COALESCE(songs.song_id, '')
+    OR COALESCE(fact_songplays.artist_id, '') <> COALESCE(songs.artist_id, '')
