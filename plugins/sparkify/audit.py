@@ -7,18 +7,18 @@ from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, cast
 
-from airflow.providers.amazon.aws.hooks.s3 import S3Hook
 from airflow.sdk import Connection
 
 from sparkify.checks import Check
 from sparkify.errors import explained
-from sparkify.files import S3Object, list_prefix, split_url
+from sparkify.files import S3Object, list_prefix, s3_hook, split_url
 from sparkify.findings import MOST_EXAMPLES, Finding, conclude
 from sparkify.ledger import LEDGER, ledger_exists, recorded_versions, unrecorded_objects
 from sparkify.rejects import REJECTED_ROWS, fields_of, read_lines
 from sparkify.sql import fresh
 
 if TYPE_CHECKING:
+    from airflow.providers.amazon.aws.hooks.s3 import S3Hook
     from airflow.providers.common.sql.hooks.sql import DbApiHook
     from airflow.sdk import Context
     from airflow.sdk.types import RuntimeTaskInstanceProtocol
@@ -97,7 +97,7 @@ def compare_ledger(
     recorded_files = listed_files = 0
     due_before = datetime.now(UTC).replace(tzinfo=None) - OVERDUE
     with explained("Comparing the ledger with S3", conn_id):
-        s3, hook = S3Hook(aws_conn_id=aws_conn_id), Connection.get(conn_id).get_hook()
+        s3, hook = s3_hook(aws_conn_id), Connection.get(conn_id).get_hook()
         for dataset, prefix in prefixes.items():
             objects = list_prefix(s3, prefix).objects
             listed = {item.key for item in objects}
@@ -136,7 +136,7 @@ def compare_plays(prefix: str, conn_id: str, aws_conn_id: str, **context: Any) -
     different: list[str] = []
     counts: Counter[str] = Counter()
     with explained("Comparing plays with their files", conn_id):
-        s3, hook = S3Hook(aws_conn_id=aws_conn_id), Connection.get(conn_id).get_hook()
+        s3, hook = s3_hook(aws_conn_id), Connection.get(conn_id).get_hook()
         objects = list_prefix(s3, prefix).objects
         unrecorded = set(unrecorded_objects(hook, "staging_events", objects))
         loaded = [item for item in objects if item not in unrecorded]
@@ -168,7 +168,7 @@ def _name(plays: list[Play]) -> str:
     return named if len(plays) <= MOST_EXAMPLES else f"{named}, …"
 
 
-def plays_of(s3: S3Hook, hook: "DbApiHook", file: S3Object) -> dict[Play, Said]:
+def plays_of(s3: "S3Hook", hook: "DbApiHook", file: S3Object) -> dict[Play, Said]:
     """
     Return the plays of a file, without those that were rejected; of copies, the one that is loaded.
 

@@ -69,6 +69,21 @@ def split_url(url: str) -> tuple[str, str]:
     return match[1], match[2]
 
 
+def s3_hook(aws_conn_id: str) -> "S3Hook":
+    """
+    Return the hook of an AWS connection for S3.
+
+    boto3 is imported only now. It took half of the time in which a DAG is parsed, again and again, and that
+    needs none of it
+    (https://airflow.apache.org/docs/apache-airflow/stable/best-practices.html#top-level-python-code).
+
+    :param aws_conn_id: the AWS connection
+    """
+    from airflow.providers.amazon.aws.hooks.s3 import S3Hook
+
+    return S3Hook(aws_conn_id=aws_conn_id)
+
+
 def list_prefix(s3: "S3Hook", prefix: str, suffix: str = ".json") -> Listing:
     """
     List the objects below a prefix that hold data.

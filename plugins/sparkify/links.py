@@ -4,7 +4,6 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlencode
 
 from airflow.configuration import conf
-from airflow.providers.amazon.aws.hooks.s3 import S3Hook
 from airflow.providers.amazon.aws.links.base_aws import BASE_AWS_CONSOLE_LINK, BaseAwsLink
 from airflow.sdk import BaseOperatorLink
 
@@ -12,6 +11,7 @@ from sparkify.compat import HAS_PAGES
 from sparkify.files import split_url
 
 if TYPE_CHECKING:
+    from airflow.providers.amazon.aws.hooks.s3 import S3Hook
     from airflow.providers.common.compat.sdk import TaskInstanceKey
 
 
@@ -51,7 +51,7 @@ class RejectedRowsLink(BaseOperatorLink):
 STAGING_LINKS = (ManifestLink(), RejectedRowsLink()) if HAS_PAGES else (ManifestLink(),)
 
 
-def object_page(s3: S3Hook, url: str, region: str) -> str:
+def object_page(s3: "S3Hook", url: str, region: str) -> str:
     """
     Return where a browser shows an object: in AWS's console, or at the endpoint of another store.
 

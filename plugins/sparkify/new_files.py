@@ -5,11 +5,10 @@ from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, cast
 
-from airflow.providers.amazon.aws.hooks.s3 import S3Hook
 from airflow.sdk import Connection
 
 from sparkify.errors import explained
-from sparkify.files import list_prefix
+from sparkify.files import list_prefix, s3_hook
 from sparkify.ledger import ledger_exists, unrecorded_objects
 from sparkify.params import check_params, wanted_again
 from sparkify.state import describe_listing, recall
@@ -41,7 +40,7 @@ def anything_to_load(
     """
     with explained("Finding new files", conn_id):
         check_params(params)
-        s3 = S3Hook(aws_conn_id=aws_conn_id)
+        s3 = s3_hook(aws_conn_id)
         with ThreadPoolExecutor() as pool:
             listed = pool.map(lambda prefix: list_prefix(s3, prefix), prefixes.values())
             listings = dict(zip(prefixes, listed, strict=True))

@@ -13,8 +13,6 @@ from contextlib import closing, contextmanager
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, ParamSpec
 
-from airflow.providers.amazon.aws.hooks.s3 import S3Hook
-from airflow.providers.amazon.aws.hooks.sts import StsHook
 from airflow.sdk import Connection, get_current_context
 from botocore.exceptions import BotoCoreError, ClientError
 from botocore.exceptions import ConnectionError as UnreachableError
@@ -22,7 +20,7 @@ from botocore.exceptions import ConnectionError as UnreachableError
 from sparkify.advice import IAM_LOGIN, aws_advice, warehouse_advice
 from sparkify.alerts import Target, target, targets
 from sparkify.errors import error_message, is_database_error
-from sparkify.files import list_prefix, run_folder, split_url
+from sparkify.files import list_prefix, run_folder, s3_hook, split_url
 from sparkify.operators import CreateTablesOperator
 from sparkify.sql import (
     Transaction,
@@ -37,6 +35,7 @@ from sparkify.sql import (
 from sparkify.tables import DDL, MIGRATIONS, SQL_FOLDER, Column, defined_columns
 
 if TYPE_CHECKING:
+    from airflow.providers.amazon.aws.hooks.s3 import S3Hook
     from airflow.sdk.types import RuntimeTaskInstanceProtocol
 
 log = logging.getLogger(__name__)
@@ -126,6 +125,8 @@ def identify_to_aws(aws_conn_id: str) -> Found:
     :param aws_conn_id: the AWS connection
     :raises SetupError: if AWS does not know its credentials, or there are none
     """
+    from airflow.providers.amazon.aws.hooks.sts import StsHook  # with boto3, as s3_hook
+
     with _asking_aws("sts:GetCallerIdentity", "*"):
         hook = StsHook(aws_conn_id=aws_conn_id)
         try:
@@ -146,7 +147,7 @@ def list_input(variable: str, prefix: str, region: str, aws_conn_id: str) -> Fou
     :raises SourceError: if it may not be listed, or there is nothing
     :raises SetupError: if the files may not be read, none is JSON, or the bucket is in another region
     """
-    s3 = S3Hook(aws_conn_id=aws_conn_id)
+    s3 = s3_hook(aws_conn_id)
     listing = list_prefix(s3, _required(variable, prefix))
     if not listing.objects:
         raise SetupError(
@@ -177,7 +178,7 @@ def write_file(work_prefix: str, dag_id: str, line: str, region: str, aws_conn_i
     """
     url = f"{run_folder(_required('sparkify_work_prefix', work_prefix), dag_id, line)}.json"
     bucket, key = split_url(url)
-    s3, text = S3Hook(aws_conn_id=aws_conn_id), json.dumps({"setup_check": line})
+    s3, text = s3_hook(aws_conn_id), json.dumps({"setup_check": line})
     below = f"arn:aws:s3:::{work_prefix.removeprefix('s3://')}*"
     with _asking_aws("s3:PutObject", below):
         s3.load_string(text, key, bucket, replace=True)
@@ -200,7 +201,7 @@ def delete_file(url: str, aws_conn_id: str) -> Found:
         return {"found": "nothing was written"}
     bucket, key = split_url(url)
     try:
-        S3Hook(aws_conn_id=aws_conn_id).get_conn().delete_object(Bucket=bucket, Key=key)
+        s3_hook(aws_conn_id).get_conn().delete_object(Bucket=bucket, Key=key)
     except ClientError as error:
         return {"found": f"{url} stays: {error.response['Error']['Code']}, and no run needs s3:DeleteObject"}
     return {"found": f"deleted {url}"}
@@ -439,7 +440,7 @@ def _asking_the_warehouse(conn_id: str) -> Iterator[None]:
         raise SetupError(f"Connection {conn_id}: {message}. {warehouse_advice(message) or ''}") from error
 
 
-def _check_region(s3: S3Hook, bucket: str, region: str) -> None:
+def _check_region(s3: "S3Hook", bucket: str, region: str) -> None:
     """Hold the region of a bucket, which S3 tells even to those who may not read it, against the variable."""
     try:
         answer = s3.get_conn().head_bucket(Bucket=bucket)

@@ -1,4 +1,6 @@
 import socket
+import subprocess
+import sys
 from types import SimpleNamespace
 from typing import Any
 
@@ -40,6 +42,19 @@ def test_parsing_opens_no_connection_and_no_database(monkeypatch):
     monkeypatch.setattr(socket.socket, "connect", refuse)
     monkeypatch.setattr(sqlalchemy.engine.Engine, "connect", refuse)
     assert DagBag(dag_folder=str(REPOSITORY / "dags")).import_errors == {}
+
+
+def test_parsing_does_not_import_boto3():
+    # In a process that has not run a task, as that of Airflow's DAG processor.
+    code = (
+        "import sys; from airflow.models import DagBag; before = set(sys.modules);"
+        " assert DagBag(dag_folder='dags').import_errors == {};"
+        " print({'boto3', 'sparkify.files'} & (sys.modules.keys() - before))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.splitlines()[-1] == "{'sparkify.files'}"
 
 
 def test_the_run_has_exactly_these_edges(dagbag):

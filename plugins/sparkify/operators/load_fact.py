@@ -4,11 +4,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from airflow.providers.amazon.aws.hooks.s3 import S3Hook
 from airflow.providers.common.sql.operators.sql import BaseSQLOperator
 
 from sparkify.batches import TURN, require_staging
 from sparkify.errors import explained
+from sparkify.files import s3_hook
 from sparkify.lineage import LineageOperator, table_assets
 from sparkify.ranges import Index, ranges_of_times
 from sparkify.rejects import describe, find_rejected_rows, keep_rejected_rows
@@ -109,7 +109,7 @@ class LoadFactOperator(LineageOperator):
         return {**asdict(replaced), "deleted": deleted, "rejected": rejected}
 
     def _keep_rejected(self, run_id: str) -> Transaction[int]:
-        s3 = S3Hook(aws_conn_id=self.aws_conn_id)
+        s3 = s3_hook(self.aws_conn_id)
         rows = find_rejected_rows(s3, self.manifest, (yield str(self.rejected_sql)))
         yield from keep_rejected_rows(self.table, run_id, rows)
         if rows:

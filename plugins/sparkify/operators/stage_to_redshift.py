@@ -4,13 +4,12 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from airflow.providers.amazon.aws.hooks.s3 import S3Hook
 from airflow.providers.common.sql.operators.sql import BaseSQLOperator
 
 from sparkify.batches import TURN, take_staging
 from sparkify.compat import AirflowException, AirflowFailException
 from sparkify.errors import error_message, explained, is_database_error, may_pass
-from sparkify.files import S3Object, list_prefix, manifest, run_folder, split_url
+from sparkify.files import S3Object, list_prefix, manifest, run_folder, s3_hook, split_url
 from sparkify.ledger import ledger_lines, unrecorded_objects
 from sparkify.lineage import LineageOperator, table_assets
 from sparkify.links import STAGING_LINKS, object_page
@@ -27,6 +26,7 @@ from sparkify.sql import Transaction, copy_json, identifier, run_in_transaction
 from sparkify.state import WAREHOUSE, describe_listing, recall, recorded_before
 
 if TYPE_CHECKING:
+    from airflow.providers.amazon.aws.hooks.s3 import S3Hook
     from airflow.sdk import Asset, Context
 
 # Seconds between one look at Redshift's account of a COPY and the next.
@@ -129,7 +129,7 @@ class StageToRedshiftOperator(LineageOperator):
         :raises AirflowException: if rows staged and rejected are not those that COPY accounts for
         """
         run_id = context["run_id"]
-        s3 = S3Hook(aws_conn_id=self.aws_conn_id)
+        s3 = s3_hook(self.aws_conn_id)
         with explained(f"Staging {self.table}", self.conn_id):
             listing = list_prefix(s3, self.prefix)
             known = recall(context).get(self.table) if not context["params"]["check_ledger"] else None
@@ -168,13 +168,13 @@ class StageToRedshiftOperator(LineageOperator):
         }
 
     @staticmethod
-    def _write(s3: S3Hook, url: str, text: str) -> str:
+    def _write(s3: "S3Hook", url: str, text: str) -> str:
         bucket, key = split_url(url)
         s3.load_string(text, key, bucket, replace=True)
         return url
 
     def _load(
-        self, s3: S3Hook, run_id: str, manifest_url: str | None, files: Sequence[S3Object]
+        self, s3: "S3Hook", run_id: str, manifest_url: str | None, files: Sequence[S3Object]
     ) -> tuple[int, list[RejectedRow], int]:
         hook = self.get_db_hook()
         members = look_at_members(s3, files, self.json)
