@@ -94,27 +94,31 @@ def list_prefix(s3: "S3Hook", prefix: str, suffix: str = ".json") -> Listing:
     :raises SourceError: if the bucket or the prefix does not exist or may not be listed
     """
     bucket, key_prefix = split_url(prefix)
+    objects: list[S3Object] = []
+    passed_over = 0
     try:
         # S3Hook lists with dates and sizes, too, but by another method from provider 9.13 on.
-        pages = s3.get_conn().get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=key_prefix)
-        found = [item for page in pages for item in page.get("Contents", ())]
+        for page in s3.get_conn().get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=key_prefix):
+            # What else a page says of each object, which is most of it, goes with the page.
+            for item in page.get("Contents", ()):
+                if not item["Key"].endswith(suffix) or not item["Size"]:
+                    passed_over += 1
+                    continue
+                objects.append(
+                    S3Object(
+                        bucket=bucket,
+                        key=item["Key"],
+                        etag=item["ETag"].strip('"'),
+                        size=item["Size"],
+                        last_modified=item["LastModified"].astimezone(UTC).replace(tzinfo=None),
+                    )
+                )
     except (BotoCoreError, ClientError) as error:
         resource = f"arn:aws:s3:::{bucket} with the prefix {key_prefix}"
         raise SourceError(f"Cannot list {prefix}: {aws_advice(error, 's3:ListBucket', resource)}") from error
-    if not found:
+    if not objects and not passed_over:
         raise SourceError(f"Nothing lies below {prefix}: is the prefix right, and has the source delivered?")
-    objects = [
-        S3Object(
-            bucket=bucket,
-            key=item["Key"],
-            etag=item["ETag"].strip('"'),
-            size=item["Size"],
-            last_modified=item["LastModified"].astimezone(UTC).replace(tzinfo=None),
-        )
-        for item in found
-        if item["Key"].endswith(suffix) and item["Size"] > 0
-    ]
-    return Listing(sorted(objects, key=lambda item: item.key), len(found) - len(objects))
+    return Listing(sorted(objects, key=lambda item: item.key), passed_over)
 
 
 def manifest(objects: Iterable[S3Object]) -> str:
