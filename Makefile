@@ -78,6 +78,8 @@ bench: bench-peers ## the benchmarks, each as a ratio taken in one run
 	$(BIN)/python -m benchmarks.files
 	$(BIN)/python -m benchmarks.copy
 	$(BIN)/python -m benchmarks.page
+	$(BIN)/python -m benchmarks.scale
+	$(BIN)/python -m benchmarks.airflow_cost
 
 $(BENCH)/ready: benchmarks/requirements.txt
 	@echo "Setting up $(BENCH): about a minute, once"

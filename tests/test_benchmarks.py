@@ -1,15 +1,18 @@
-"""The comparison without which ``make bench-peers`` tells no time."""
+"""What benchmarks find: the comparison without which ``make bench-peers`` tells no time, and kept tables."""
 
+import json
 import subprocess
 import sys
 
 import psycopg
 import pytest
 
+from benchmarks import airflow_cost, results, scale
 from benchmarks.peers.plain_sql import STAR, create_table
 from benchmarks.peers.report import task_seconds
 from benchmarks.peers.star import StarsDiffer, require_same, star_of, summary
 from local.redshift import postgres
+from local.settings import REDSHIFT_DATABASE
 from tests.conftest import REPOSITORY
 
 STARS = {name: {table: (3, 77) for table in STAR} for name in ("one", "another")}
@@ -94,3 +97,51 @@ def test_every_competitor_comes_to_the_same_star():
     command = [sys.executable, "-m", "benchmarks.peers", "500", "30", "1", "--compare"]
     done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True)
     assert "All 5 stars are the same" in done.stdout, done.stdout + done.stderr
+
+
+def test_the_ledger_is_filled_by_the_hour_with_late_and_corrected_files(created, stack):
+    with psycopg.connect(postgres.dsn(stack, REDSHIFT_DATABASE)) as connection:
+        connection.execute("DELETE FROM etl_files")
+        connection.execute(scale.FILL, {"hours": 400, "files": 10})
+        counts = connection.execute(
+            "SELECT COUNT(*), COUNT(DISTINCT s3_key), COUNT(DISTINCT loaded_at), COUNT(DISTINCT etag),"
+            " SUM(CASE WHEN last_modified < loaded_at - INTERVAL '1 day' THEN 1 ELSE 0 END) FROM etl_files"
+        ).fetchone()
+        connection.rollback()
+    late = [number for number in range(10, 4010) if number % 50 == 0]
+    corrected = [number for number in range(1690, 4010) if number % 50 == 1]  # from the second week on
+    assert counts == (4000, 4000 - len(corrected), 400, 4000, len(late))
+
+
+def test_each_file_is_parsed_in_a_process_of_its_own(tmp_path, monkeypatch):
+    monkeypatch.setattr(airflow_cost, "ROUNDS", 1)
+    (tmp_path / "module_of_ours.py").write_text("")
+    for name in ("first.py", "second.py"):
+        (tmp_path / name).write_text(f"import module_of_ours\n{airflow_cost.IDLE_TASKS}")
+    (tmp_path / "without.py").write_text(airflow_cost.IDLE_TASKS)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    costs = airflow_cost.measure_parsing([tmp_path / f"{name}.py" for name in ("without", "first", "second")])
+    without, first, second = (cost["modules"] for cost in costs.values())
+    assert first == second == without + 1
+
+
+def test_a_broken_file_of_dags_fails_the_benchmark(tmp_path, monkeypatch):
+    monkeypatch.setattr(airflow_cost, "ROUNDS", 1)
+    (tmp_path / "broken.py").write_text("1 / 0")
+    with pytest.raises(subprocess.CalledProcessError):
+        airflow_cost.measure_parsing([tmp_path / "broken.py"])
+
+
+def test_tables_are_printed_and_kept(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(results, "FOLDER", tmp_path / "results")
+    rows: list[list[str | float]] = [["1 year", 175200, 17.62], ["3 years", 2, 204.6]]
+    results.keep("scale", [results.Table("Listing", ["after", "keys", "s"], rows)])
+    assert capsys.readouterr().out.splitlines()[-4:] == [
+        "| after | keys | s |",
+        "| --- | ---: | ---: |",
+        "| 1 year | 175,200 | 17.6 |",
+        "| 3 years | 2 | 205 |",
+    ]
+    kept = json.loads((tmp_path / "results" / "scale.json").read_text())
+    assert kept["tables"] == [{"title": "Listing", "columns": ["after", "keys", "s"], "rows": rows}]
+    assert {"date", "machine", "versions"} < kept.keys()
