@@ -2,7 +2,7 @@
 What COPY costs: events from JSON on S3, against PostgreSQL's own COPY of the same rows as ready text.
 
 ``python -m benchmarks.copy [EVENTS]`` starts a stack of its own with EVENTS events (1,000,000 by default) in
-daily files, loads them both ways, and prints rows per second, their ratio, and what memory the local Redshift
+daily files, loads them both ways, and keeps rows per second, their ratio, and what memory the local Redshift
 held.
 """
 
@@ -19,6 +19,7 @@ import psycopg
 os.environ["AIRFLOW__LOGGING__LOGGING_LEVEL"] = "ERROR"  # Airflow reads it when it is first imported
 
 from benchmarks.local_stack import local_stack
+from benchmarks.results import Table, keep
 from local.redshift.postgres import Postgres
 from local.sample import write_sample
 from local.settings import REDSHIFT_ROLE
@@ -75,11 +76,22 @@ def measure() -> None:
             theirs.append(time.perf_counter() - began)
         held = sum(each.memory_info().rss for each in [process, *process.children(recursive=True)])
         (rows,) = redshift.execute("SELECT COUNT(*) FROM staging_events").fetchone() or (0,)
-    json_seconds, text_seconds = median(ours), median(theirs)
-    print(f"{rows:,} events from JSON: {json_seconds:.1f} s, {rows / json_seconds:,.0f} rows a second")
-    print(f"{rows:,} rows of ready text: {text_seconds:.1f} s, {rows / text_seconds:,.0f} rows a second")
-    print(f"ratio {text_seconds / json_seconds:.2f} on {os.cpu_count()} cores, medians of {ROUNDS}")
-    print(f"the local Redshift and its workers held {held / 1e6:.0f} MB, its PostgreSQL apart")
+    seconds = {"COPY of JSON from S3": median(ours), "PostgreSQL's COPY of ready text": median(theirs)}
+    keep(
+        "copy",
+        [
+            Table(
+                f"{rows:,} events, medians of {ROUNDS}",
+                ("", "seconds", "rows a second", "ratio"),
+                [(what, took, rows / took, took / median(theirs)) for what, took in seconds.items()],
+            ),
+            Table(
+                "Memory of the local Redshift and its workers, without PostgreSQL",
+                ("", "MB"),
+                [("after these loads", held / 1e6)],
+            ),
+        ],
+    )
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ import json
 import os
 import sys
 import time
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from statistics import median
 from typing import NamedTuple
@@ -23,6 +24,7 @@ import psycopg
 os.environ["AIRFLOW__LOGGING__LOGGING_LEVEL"] = "ERROR"  # Airflow reads it when it is first imported
 
 from benchmarks.local_stack import local_stack
+from benchmarks.results import Table, keep
 from local.redshift import postgres
 from local.settings import REDSHIFT_DATABASE
 from sparkify.tables import STAGING
@@ -66,6 +68,9 @@ class Cost(NamedTuple):
     checks: float
     statements: float
     read: float
+
+
+COLUMNS_OF_COST = ("tasks, ms", "warehouse, ms", "checks, ms", "statements", "MB read of what grows")
 
 
 class Month:
@@ -155,7 +160,7 @@ class Growth:
         assert result["load_fact_songplays"]["inserted"] == EVENTS_PER_HOUR, result
         ((warehouse, checks, statements),) = self.month.warehouse.execute(SPENT, since).fetchall()
         read = self.read() - read
-        return Cost(took, float(warehouse), float(checks), statements, read / PAGES_PER_MB)
+        return Cost(took, float(warehouse), float(checks), float(statements), read / PAGES_PER_MB)
 
     def read(self) -> int:
         """Return how many pages of the growing tables were read so far."""
@@ -176,7 +181,7 @@ class Growth:
             returning.append(self.cost_of_hour(self.month.unused[number] - far_back))
         return {
             what: Cost(*(median(each) for each in zip(*costs, strict=True)))
-            for what, costs in (("an hour", new), ("one with a listener who was away", returning))
+            for what, costs in (("an hour", new), ("an hour with a listener who was long away", returning))
         }
 
 
@@ -204,7 +209,7 @@ def new_events(hour: int, old_session: int | None) -> str:
 
 def main(sizes: tuple[int, ...]) -> None:
     """
-    Print the cost of an hour at each size, and its ratio to that at the smallest.
+    Print and keep the cost of an hour at each size, and its ratio to that at the smallest.
 
     :param sizes: the plays behind it, the fewest first
     """
@@ -215,24 +220,35 @@ def main(sizes: tuple[int, ...]) -> None:
     ):
         month = Month(warehouse)
         growth = Growth(month, server)
-        costs: list[dict[str, Cost]] = []
+        found = []
         for size in sizes:
-            costs.append(growth.measure(size))
+            costs = growth.measure(size)
             plays = month.number("SELECT COUNT(*) FROM fact_songplays")
             month.run("CREATE TABLE anew (LIKE fact_songplays)")
             anew = month.run("INSERT INTO anew SELECT * FROM fact_songplays")
             month.run("DROP TABLE anew")
-            print(f"{plays:,} plays, which written anew take {anew:,.0f} ms")
-            for what, cost in costs[-1].items():
-                print(
-                    f"    {what}: tasks {cost.tasks:,.0f} ms, warehouse {cost.warehouse:.0f} ms, checks"
-                    f" {cost.checks:.1f} ms, {cost.statements:.0f} statements, {cost.read:.1f} MB read",
-                    flush=True,
-                )
-        for what, smallest in costs[0].items():
-            ratios = zip(Cost._fields, smallest, costs[-1][what], strict=True)
-            told = ", ".join(f"{name} {large / small:.2f}" for name, small, large in ratios)
-            print(f"ratios of the largest to the smallest, {what}: {told}")
+            found.append((plays, costs, anew))
+            print(f"{plays:,} plays: {costs}, written anew {anew:,.0f} ms", flush=True)
+    keep("growth", [table(what, found) for what in found[0][1]])
+
+
+def table(what: str, found: Sequence[tuple[int, Mapping[str, Cost], float]]) -> Table:
+    """
+    Return the table of one kind of hour.
+
+    :param what: the kind
+    :param found: of each size, the plays, what hours cost by kind, and milliseconds to write all plays anew
+    """
+    figures = [(*costs[what], anew) for _, costs, anew in found]
+    ratios = [large / small for small, large in zip(figures[0], figures[-1], strict=True)]
+    return Table(
+        f"{what[0].upper()}{what[1:]}",
+        ("plays behind it", *COLUMNS_OF_COST, "all plays written anew, ms"),
+        [
+            *((f"{plays:,}", *of_size) for (plays, *_), of_size in zip(found, figures, strict=True)),
+            ("ratio of the last to the first", *ratios),
+        ],
+    )
 
 
 if __name__ == "__main__":

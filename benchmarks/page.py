@@ -28,6 +28,7 @@ from fastapi.testclient import TestClient
 
 from benchmarks.growth import Month
 from benchmarks.local_stack import local_stack
+from benchmarks.results import Table, keep
 from sparkify.tables import SQL_FOLDER
 from sparkify.web.questions import QUESTIONS, answer
 
@@ -61,6 +62,7 @@ def measure(warehouse: psycopg.Connection, plays: int) -> None:
     client = TestClient(create_app(), base_url="http://localhost:8080")
     user = SimpleAuthManagerUser(username="ann", role="viewer")
     client.cookies.set("_token", get_auth_manager().generate_jwt(user))
+    times = []
     for label, start in RANGES.items():
         values = {"range_start": f"'{start}'", "range_end": f"'{END}'"}
         sql = [bound(SQL_FOLDER / "analytics" / f"{name}.sql", values).encode() for name in ASKED]
@@ -80,11 +82,17 @@ def measure(warehouse: psycopg.Connection, plays: int) -> None:
             new.append(seconds(by_page))
             kept.append(seconds(by_page))
             direct.append(seconds(by_sql))
-        print(
-            f"{plays:,} plays, {label}: {len(ASKED)} answers in {median(new):.2f} s, again in"
-            f" {median(kept):.3f} s; by SQL alone in {median(direct):.2f} s:"
-            f" ratios {median(new) / median(direct):.2f} and {median(kept) / median(direct):.3f}"
-        )
+        times.append((label, median(new), median(kept), median(direct), median(new) / median(direct)))
+    keep(
+        "page",
+        [
+            Table(
+                f"{len(ASKED)} answers about {plays:,} plays, medians of {ROUNDS}",
+                ("of", "seconds", "seconds, asked again", "seconds by SQL alone", "ratio to that"),
+                times,
+            )
+        ],
+    )
 
 
 def seconds(work: Callable[[], None]) -> float:

@@ -11,7 +11,6 @@ the stars.
 
 import argparse
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -19,7 +18,6 @@ import tempfile
 import time
 from collections import defaultdict
 from collections.abc import Callable
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
@@ -34,6 +32,7 @@ from benchmarks.peers import report
 from benchmarks.peers.plain_sql import STAGING, STAR
 from benchmarks.peers.star import Star, require_same, star_of, summary
 from benchmarks.peers.with_psql import script
+from benchmarks.results import circumstances
 from local.airflow import AIRFLOW
 from local.redshift import postgres
 from local.sample import write_sample
@@ -206,7 +205,6 @@ def main(events: int, songs: int, rounds: int, *, compare: bool) -> None:
     :param rounds: how often each competitor runs
     :param compare: whether to compare the stars and write nothing
     """
-    began, load = datetime.now(), os.getloadavg()[0]
     with tempfile.TemporaryDirectory() as folder:
         data = Path(folder) / "data"
         written = write_sample(data, events=events, songs=round(songs / 1.01), days=DAYS)
@@ -223,14 +221,12 @@ def main(events: int, songs: int, rounds: int, *, compare: bool) -> None:
         return
     report.write(
         {
-            "date": f"{began:%Y-%m-%d}",
+            **circumstances(**report.versions(BENCH_PYTHON), PostgreSQL=str(version)),
             "events": written.events,
             "songs": written.songs,
             "rows": rows,
             "seconds": competition.seconds,
             "ours": competition.ours,
-            "versions": report.versions(BENCH_PYTHON) | {"PostgreSQL": version},
-            "machine": report.machine() | {"load_before": load},
         }
     )
 

@@ -1,23 +1,18 @@
-"""What comes of a competition: JSON, a plot, and a table in the documentation."""
+"""What comes of a competition: a table and a plot."""
 
 import json
-import os
-import platform
 import re
 import subprocess
 from collections.abc import Mapping
 from datetime import datetime
 from html import escape
-from importlib.metadata import version
 from pathlib import Path
 from statistics import median
 from typing import Any
 
-REPOSITORY = Path(__file__).parents[2]
-RESULTS = REPOSITORY / "benchmarks" / "results" / "peers.json"
-PLOT = REPOSITORY / "docs" / "benchmarks-peers.svg"
-PAGE = REPOSITORY / "docs" / "benchmarks.md"
-BEGIN, END = "<!-- make bench-peers writes from here -->", "<!-- to here -->"
+from benchmarks import results
+
+PLOT = results.REPOSITORY / "docs" / "benchmarks-peers.svg"
 
 OURS = "this project"
 WHAT = {
@@ -49,34 +44,20 @@ def task_seconds(log: str) -> dict[str, float]:
 
 def versions(bench_python: Path) -> dict[str, str]:
     """
-    Return the versions of what takes part.
+    Return the versions of the others.
 
-    :param bench_python: the Python of the others' environment
+    :param bench_python: the Python of their environment
     """
     code = "import json; from importlib.metadata import version as v; print(json.dumps([v(n) for n in %r]))"
     names = ["dlt", "duckdb", "obstore", "pyarrow", "adbc-driver-postgresql"]
-    found = json.loads(subprocess.check_output([bench_python, "-c", code % names]))
-    own = {"Airflow": version("apache-airflow"), "Python": platform.python_version()}
-    return own | dict(zip(names, found, strict=True))
-
-
-def machine() -> dict[str, Any]:
-    """Return what the competition ran on."""
-    names = re.findall(r"^model name\s*: (.*)$", _text("/proc/cpuinfo"), re.MULTILINE)
-    return {
-        "cpu": names[0] if names else platform.processor() or platform.machine(),
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
-        "system": platform.system(),
-    }
-
-
-def _text(path: str) -> str:
-    return Path(path).read_text() if Path(path).exists() else ""
+    return dict(
+        zip(names, json.loads(subprocess.check_output([bench_python, "-c", code % names])), strict=True)
+    )
 
 
 def write(result: Mapping[str, Any]) -> None:
     """
-    Print the table; write it to the documentation, with the plot and the JSON.
+    Print the table, and write it and the plot to the documentation.
 
     :param result: everything that was measured
     """
@@ -89,13 +70,8 @@ def write(result: Mapping[str, Any]) -> None:
             "slowest_statements": ours["statements"][:10],
         }
     }
-    RESULTS.parent.mkdir(exist_ok=True)
-    RESULTS.write_text(json.dumps(summary, indent=2) + "\n")
     PLOT.write_text(plot(summary["seconds"]))
-    written = table(summary)
-    before, _, rest = PAGE.read_text(encoding="utf-8").partition(BEGIN)
-    PAGE.write_text(f"{before}{BEGIN}\n\n{written}\n\n{END}{rest.partition(END)[2]}", encoding="utf-8")
-    print(written)
+    results.write("peers", summary, table(summary))
 
 
 def table(result: Mapping[str, Any]) -> str:
@@ -112,27 +88,20 @@ def table(result: Mapping[str, Any]) -> str:
         each = ", ".join(f"{took:.1f}" for took in seconds[name])
         of_ours = "" if name == OURS else f"{ratio:.1f} times as long" if ratio >= 1 else f"{ratio:.2f} of it"
         lines.append(f"| {name} | {median(seconds[name]):.1f} | {each} | {of_ours} | {WHAT[name]} |")
-    ours, machine = result["ours"], result["machine"]
+    ours = result["ours"]
     tasks = sum(ours["tasks"].values())
     rows = ", ".join(f"{count:,} rows of `{name}`" for name, count in result["rows"].items())
     longest_first = sorted(ours["tasks"].items(), key=lambda task: -task[1])
     tasks_told = ", ".join(f"`{task}` {took:.1f} s" for task, took in longest_first)
-    versions = ", ".join(f"{name} {number}" for name, number in result["versions"].items())
-    busy = machine["load_before"] > machine["cores"] / 2
     lines += [
         "",
-        *(
-            ["**Other programs kept the machine busy: the seconds are too long, the ratios rough.**", ""]
-            * busy
-        ),
         f"{result['events']:,} events in 30 files and {result['songs']:,} song objects led to {rows}.",
         "",
         f"In the last round, our tasks took {tasks:.1f} s, Airflow besides them"
         f" {seconds[OURS][-1] - tasks:.1f} s, and the warehouse's {ours['statements']} statements"
         f" {ours['statement_seconds']:.1f} s of the tasks' time. The tasks: {tasks_told}.",
         "",
-        f"Measured on {result['date']}: {machine['cores']} cores, {machine['cpu']}, {machine['system']}, load"
-        f" {machine['load_before']:.1f} before. {versions}.",
+        results.measured(result),
     ]
     return "\n".join(lines)
 

@@ -105,8 +105,8 @@ class Declaration(Strict):
     """
     One check: its sentence, what becomes of it, and exactly one of the kinds, which are the last ten.
 
-    ``where`` restricts the rows that are checked. Within it, ``expression_is_true``, ``sql`` and ``reconciles``, ``{table}`` stands
-    for the rows of a table that are in scope.
+    ``where`` restricts the rows that are checked. Within it, ``expression_is_true``, ``sql`` and
+    ``reconciles``, ``{table}`` stands for the rows of a table that are in scope.
     """
 
     sentence: str = Field(min_length=1, max_length=400)

@@ -67,7 +67,7 @@ def replace_changed_rows(
     found = yield (
         f"INSERT INTO {old}\nSELECT {table}.* FROM {table} INNER JOIN {batch} ON {same_key(batch)}"
     )
-    new, changed, updated = batch, selected, 0
+    new, updated = batch, 0
     if found.row_count:
         new = changes
         yield f"CREATE TEMP TABLE {changes} (LIKE {table})"
@@ -76,10 +76,11 @@ def replace_changed_rows(
         ).row_count
         if changed:
             updated = (yield f"DELETE FROM {table} USING {changes} WHERE {same_key(changes)}").row_count
-    if changed:
-        yield f"INSERT INTO {table} SELECT * FROM {new}"
-        if within and index:
-            yield index.add(within, new, near)
+            yield f"INSERT INTO {table} SELECT * FROM {changes}"
+    else:  # identical copies become one here, too
+        changed = (yield f"INSERT INTO {table} SELECT DISTINCT * FROM {batch}").row_count
+    if changed and within and index:
+        yield index.add(within, new, near)
     return Replaced(
         inserted=changed - updated,
         updated=updated,
