@@ -20,6 +20,7 @@ from moto.s3.models import FakeKey, S3Backend, s3_backends
 from werkzeug.serving import make_server
 
 from local import temporary_password
+from local.listings import listings_first
 from local.objects import ChangedObjects, bucket_and_key, keeping_changes
 from local.settings import (
     ACCOUNT,
@@ -191,12 +192,13 @@ def main(settings: Settings, seed: Path) -> None:
     changed = ChangedObjects(settings.changed_objects, backend)
     changed.restore()
     services = keeping_changes(_Services(create_backend_app), backend, changed)
+    services = listings_first(_serverless_first(services, settings.redshift_port), backend)
 
     logging.getLogger("werkzeug").setLevel(logging.WARNING)  # no line for every request
     server = make_server(
         settings.host,
         settings.s3_port,
-        _reads_first(_serverless_first(services, settings.redshift_port), backend),
+        _reads_first(services, backend),
         threaded=True,
         request_handler=MotoRequestHandler,
     )

@@ -168,6 +168,19 @@ def test_a_plain_read_answers_as_moto_does(seed: Path, key: str) -> None:
             bucket.get_object(Bucket="no-such-bucket", Key=key)
 
 
+def test_boto3_reads_all_keys_over_pages(seed: Path) -> None:
+    keys = ["a b", "a+b", "a/é", "a&b", "a%2Fb", "b"]
+    with serving(seed) as (_, port), client(port) as bucket:
+        for key in keys:
+            bucket.put_object(Bucket="sparkify-etl", Key=key, Body=key.encode())
+        pages = bucket.get_paginator("list_objects_v2").paginate(
+            Bucket="sparkify-etl", Prefix="a", PaginationConfig={"PageSize": 2}
+        )
+        found = [each for page in pages for each in page["Contents"]]
+        assert [each["Key"] for each in found] == sorted(keys)[:-1]
+        assert [each["Size"] for each in found] == [len(key.encode()) for key in sorted(keys)[:-1]]
+
+
 def test_an_object_may_be_empty(seed: Path) -> None:
     with serving(seed) as (_, port), client(port) as bucket:
         bucket.put_object(Bucket="udacity-dend", Key="empty", Body=b"")

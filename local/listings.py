@@ -1,0 +1,106 @@
+"""Listings of many objects: for each page, moto goes through the whole bucket, and parses its own dates."""
+
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterable
+from itertools import islice
+from urllib.parse import parse_qs, quote
+from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
+from xml.sax.saxutils import escape
+
+from moto.s3.models import FakeBucket, FakeKey, S3Backend
+
+from local.objects import bucket_and_key
+
+_PARAMETERS = {"list-type", "prefix", "start-after", "continuation-token", "max-keys", "encoding-type"}
+
+
+def listings_first(moto: WSGIApplication, backend: S3Backend) -> WSGIApplication:
+    """
+    Answer ListObjectsV2 without a delimiter as moto does, to the byte.
+
+    https://docs.aws.amazon.com/AmazonS3/latest/API/API_ListObjectsV2.html
+
+    :param moto: answers all other requests, malformed ones too
+    :param backend: holds the objects
+    """
+
+    def answer(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        name, key = bucket_and_key(environ)
+        bucket = backend.buckets.get(name)
+        if environ["REQUEST_METHOD"] == "GET" and not key and bucket is not None:
+            try:
+                page = _page(backend, bucket, environ.get("QUERY_STRING", ""))
+            except (ValueError, KeyError):
+                return moto(environ, start_response)
+            headers = [("content-type", "application/xml"), ("content-length", str(len(page)))]
+            start_response("200 OK", headers)
+            return [page]
+        return moto(environ, start_response)
+
+    return answer
+
+
+def _page(backend: S3Backend, bucket: FakeBucket, query: str) -> bytes:
+    """
+    Return a page of a listing.
+
+    :raises ValueError: for any other request, and for one that is malformed
+    :raises KeyError: for a token that moto did not give
+    """
+    asked = {name: values[0] for name, values in parse_qs(query, True, errors="strict").items()}
+    encoding = asked.get("encoding-type")
+    if asked.get("list-type") != "2" or not asked.keys() <= _PARAMETERS or encoding not in (None, "url"):
+        raise ValueError
+    prefix, start_after = asked.get("prefix", ""), asked.get("start-after", "")
+    token, max_keys = asked.get("continuation-token"), int(asked.get("max-keys", 1000))
+    if max_keys < 0:
+        raise ValueError
+    after = start_after if token is None else backend._pagination_tokens[token]
+    found, is_truncated, next_token = backend._truncate_result(
+        _objects(bucket, prefix, after, max_keys + 1), max_keys
+    )
+    return "".join(
+        [
+            '<?xml version="1.0" encoding="utf-8"?>\n'
+            '<ListBucketResult xmlns="http://s3.amazonaws.com/doc/2006-03-01/">',
+            _element("IsTruncated", str(is_truncated).lower()),
+            *(_entry(each, encoding) for each in found),
+            _element("Name", bucket.name),
+            _element("Prefix", quote(prefix) if encoding else prefix) if prefix else "<Prefix/>",
+            _element("MaxKeys", str(max_keys)),
+            _element("EncodingType", encoding) if encoding else "",
+            _element("KeyCount", str(len(found))),
+            _element("NextContinuationToken", next_token) if next_token else "",
+            _element("StartAfter", start_after) if start_after and token is None else "",
+            "</ListBucketResult>",
+        ]
+    ).encode()
+
+
+def _objects(bucket: FakeBucket, prefix: str, after: str, most: int) -> list[FakeKey]:
+    """Return the first objects with a prefix whose keys come behind another, in the order of keys."""
+    # Sorted anew each time, for other threads put and delete. The keys come in few runs that are in order
+    # already, those of the seed and of the last start, which Python's sort merges in milliseconds.
+    names = sorted(bucket.keys)
+    found: list[FakeKey] = []
+    for name in islice(names, max(bisect_left(names, prefix), bisect_right(names, after)), None):
+        if len(found) == most or not name.startswith(prefix):
+            break
+        stored = bucket.keys.get(name)
+        if isinstance(stored, FakeKey):  # and not deleted meanwhile, or from a bucket with versions
+            found.append(stored)
+    return found
+
+
+def _entry(stored: FakeKey, encoding: str | None) -> str:
+    algorithm = stored.checksum_algorithm
+    return (
+        f"<Contents>{_element('Key', stored.safe_name(encoding))}"
+        f"<LastModified>{stored.last_modified_ISO8601}</LastModified><ETag>{stored.etag}</ETag>"
+        f"{_element('ChecksumAlgorithm', algorithm) if algorithm else ''}<Size>{stored.size}</Size>"
+        f"<StorageClass>{stored.storage_class}</StorageClass></Contents>"
+    )
+
+
+def _element(name: str, text: str) -> str:
+    return f"<{name}>{escape(text)}</{name}>"
