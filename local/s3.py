@@ -1,7 +1,6 @@
 """The local S3: moto's server, filled from a folder and with what clients changed since."""
 
 import json
-import logging
 import signal
 import sys
 from collections.abc import Iterable
@@ -9,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from functools import cache
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 from moto.moto_server.werkzeug_app import (
@@ -16,12 +16,12 @@ from moto.moto_server.werkzeug_app import (
     MotoRequestHandler,
     create_backend_app,
 )
-from moto.s3.models import FakeKey, S3Backend, s3_backends
+from moto.s3.models import FakeKey, s3_backends
 from werkzeug.serving import make_server
 
 from local import temporary_password
 from local.listings import listings_first
-from local.objects import ChangedObjects, bucket_and_key, keeping_changes
+from local.objects import ChangedObjects, keeping_changes
 from local.settings import (
     ACCOUNT,
     INPUT_BUCKET,
@@ -34,12 +34,15 @@ from local.settings import (
     Settings,
 )
 
-_CONDITIONS = {
-    "HTTP_RANGE",
-    "HTTP_IF_MATCH",
-    "HTTP_IF_NONE_MATCH",
-    "HTTP_IF_MODIFIED_SINCE",
-    "HTTP_IF_UNMODIFIED_SINCE",
+#: Headers of reads that ask for more than a whole object, or have a body.
+_NOT_PLAIN = {
+    "range",
+    "if-match",
+    "if-none-match",
+    "if-modified-since",
+    "if-unmodified-since",
+    "content-length",
+    "transfer-encoding",
 }
 
 
@@ -61,27 +64,45 @@ def seed_files(seed: Path) -> list[Path]:
     return sorted(path for path in files if path.is_file() and not path.name.startswith("."))
 
 
-def _reads_first(moto: WSGIApplication, backend: S3Backend) -> WSGIApplication:
+class Handler(MotoRequestHandler):
     """
-    Answer plain reads of whole objects without moto's routing, which takes most of the time of small ones.
+    Answers plain reads of whole objects itself, and leaves the connection open for the next one.
 
-    :param moto: answers all other requests
-    :param backend: holds the objects
+    Moto's routing takes most of the time of small objects, and opening connections most of the rest. Werkzeug
+    closes each, since what is left of a request's body would pass for the next request; these have no body.
     """
 
-    def answer(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        plain = environ["REQUEST_METHOD"] == "GET" and not environ.get("QUERY_STRING")
-        if plain and environ.keys().isdisjoint(_CONDITIONS):
-            bucket, key = bucket_and_key(environ)
-            stored = backend.buckets[bucket].keys.get(key) if bucket in backend.buckets else None
-            asks_for_checksum = "HTTP_X_AMZ_CHECKSUM_MODE" in environ
-            if isinstance(stored, FakeKey) and not (asks_for_checksum and stored.checksum_algorithm):
-                headers = {**stored.response_dict, **stored.metadata, "accept-ranges": "bytes"}
-                start_response("200 OK", list(headers.items()))
-                return [stored.value]
-        return moto(environ, start_response)
+    protocol_version = "HTTP/1.1"
+    # Else the end of a large object would wait until the client has acknowledged the rest.
+    disable_nagle_algorithm = True
 
-    return answer
+    def run_wsgi(self) -> None:
+        """Answer a request."""
+        stored = self._asked_for()
+        if stored is None:
+            super().run_wsgi()
+            return
+        self.send_response(200)
+        for name, value in {**stored.response_dict, **stored.metadata, "accept-ranges": "bytes"}.items():
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(stored.value)
+
+    def log_request(self, code: int | str = "-", size: int | str = "-") -> None:
+        """Log no line for every request."""
+
+    def _asked_for(self) -> FakeKey | None:
+        """Return the object that a plain read asks for; None for any other request, which is moto's."""
+        headers = {name.lower() for name in self.headers}
+        if self.command != "GET" or "?" in self.path or headers & _NOT_PLAIN:
+            return None
+        bucket, _, key = unquote(self.path).lstrip("/").partition("/")
+        buckets = s3_backends[ACCOUNT]["aws"].buckets
+        stored = buckets[bucket].keys.get(key) if bucket in buckets else None
+        asks_for_checksum = "x-amz-checksum-mode" in headers
+        if isinstance(stored, FakeKey) and not (asks_for_checksum and stored.checksum_algorithm):
+            return stored
+        return None
 
 
 @cache
@@ -193,14 +214,6 @@ def main(settings: Settings, seed: Path) -> None:
     changed.restore()
     services = keeping_changes(_Services(create_backend_app), backend, changed)
     services = listings_first(_serverless_first(services, settings.redshift_port), backend)
-
-    logging.getLogger("werkzeug").setLevel(logging.WARNING)  # no line for every request
-    server = make_server(
-        settings.host,
-        settings.s3_port,
-        _reads_first(services, backend),
-        threaded=True,
-        request_handler=MotoRequestHandler,
-    )
+    server = make_server(settings.host, settings.s3_port, services, threaded=True, request_handler=Handler)
     print(f"S3 on {settings.host}:{settings.s3_port} with {len(files)} objects of {seed}", flush=True)
     server.serve_forever()

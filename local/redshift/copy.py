@@ -10,19 +10,19 @@ import zlib
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
+from http.client import HTTPConnection, HTTPException
+from queue import SimpleQueue
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 import boto3
 import msgspec
-import urllib3
 from backports import zstd
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
-from urllib3.exceptions import HTTPError
 
 from local.redshift.copy_statement import CopyStatement, parse_copy
 from local.redshift.errors import SqlError, service_error
@@ -36,9 +36,6 @@ __all__ = ["Column", "CopyStatement", "Load", "LoadedFile", "Rejected", "parse_c
 _BATCH = 64 * 1024
 #: Requests to S3 under way at a time.
 _REQUESTS = 8
-
-_http = urllib3.PoolManager(maxsize=_REQUESTS, timeout=60)
-_AS_IT_IS: dict[str, Any] = {"preload_content": False, "decode_content": False, "retries": False}
 
 
 @cache
@@ -84,7 +81,7 @@ def _reported(url: str, doing: str = "") -> Iterator[None]:
             doing or f"S3 key being read : {url}",
             hint,
         ) from error
-    except (BotoCoreError, HTTPError) as error:
+    except (BotoCoreError, HTTPException, OSError) as error:
         raise SqlError(
             f"S3 cannot be read: {url}: {error}", hint="is the local S3 running? python -m local status"
         ) from error
@@ -106,7 +103,7 @@ class _S3:
     """
 
     def __init__(self, url: str) -> None:
-        self._url, self._client = url, _client(url)
+        self._host, self._client = urlsplit(url).netloc, _client(url)
 
     def read(self, url: str) -> bytes:
         """
@@ -114,18 +111,24 @@ class _S3:
 
         :raises SqlError: if it cannot be read
         """
-        with _reported(url):
-            return self._get(url)[1].read()
+        return b"".join(self._stream(url))
 
-    def _get(self, url: str) -> tuple[int, Any]:
-        """Return the size of an object, and a stream of its content."""
+    def _connection(self) -> HTTPConnection:
+        """Return a connection, which opens with its first request."""
+        return HTTPConnection(self._host, timeout=60)
+
+    def _get(self, url: str, connection: HTTPConnection) -> tuple[int, Any]:
+        """Return the size of an object, and a stream of its content, to be read before the next request."""
         bucket, key = _split(url)
         # boto3 takes a millisecond for each, several times as long as all the rest.
-        response = _http.request("GET", f"{self._url}/{bucket}/{quote(key)}", **_AS_IT_IS)
-        if response.status == 200:
-            return int(response.headers["content-length"]), response
-        response.drain_conn()
-        # An error, which boto3 reads, or an S3 that wants signed requests.
+        with suppress(HTTPException, OSError):
+            connection.request("GET", f"/{bucket}/{quote(key)}")
+            response = connection.getresponse()
+            if response.status == 200:
+                return int(response.headers["content-length"]), response
+            response.close()
+        connection.close()
+        # An error, which boto3 reads, a connection that S3 closed, or an S3 that wants signed requests.
         answer = self._client.get_object(Bucket=bucket, Key=key)
         return answer["ContentLength"], answer["Body"]
 
@@ -175,11 +178,14 @@ class _S3:
         found = False
         waiting: deque[tuple[_Object, Future[Iterable[bytes] | None]]] = deque()
         remaining = iter(objects)
+        idle: SimpleQueue[HTTPConnection] = SimpleQueue()
+        for _ in range(_REQUESTS):
+            idle.put(self._connection())
         pool = ThreadPoolExecutor(_REQUESTS)
         try:
             while True:
                 while len(waiting) < 2 * _REQUESTS and (item := next(remaining, None)):
-                    waiting.append((item, pool.submit(self._fetch, item)))
+                    waiting.append((item, pool.submit(self._fetch, item, idle)))
                 if not waiting:
                     break
                 item, future = waiting.popleft()
@@ -189,26 +195,33 @@ class _S3:
                     yield item.url, content
         finally:
             pool.shutdown(cancel_futures=True)
+            for _ in range(_REQUESTS):
+                idle.get().close()
         if not found:
             raise SqlError("The manifest lists no object that exists", hint=f"the first is {objects[0].url}")
 
-    def _fetch(self, item: _Object) -> Iterable[bytes] | None:
-        with _reported(item.url):
-            try:
-                size, body = self._get(item.url)
-            except self._client.exceptions.NoSuchKey:
-                if item.mandatory:
-                    raise
-                return None
-            if size <= BLOCK:
-                return [body.read()]
-            # Left open until its turn it could time out.
-            body.close()
-            return self._stream(item.url)
+    def _fetch(self, item: _Object, idle: SimpleQueue[HTTPConnection]) -> Iterable[bytes] | None:
+        connection = idle.get()  # there is one for each thread
+        try:
+            with _reported(item.url):
+                try:
+                    size, body = self._get(item.url, connection)
+                except self._client.exceptions.NoSuchKey:
+                    if item.mandatory:
+                        raise
+                    return None
+                if size <= BLOCK:
+                    return [body.read()]
+                # Left open until its turn it could time out.
+                body.close()
+                connection.close()
+                return self._stream(item.url)
+        finally:
+            idle.put(connection)
 
     def _stream(self, url: str) -> Iterator[bytes]:
-        with _reported(url):
-            _, body = self._get(url)
+        with _reported(url), closing(self._connection()) as connection:
+            _, body = self._get(url, connection)
             while chunk := body.read(BLOCK):
                 yield chunk
 

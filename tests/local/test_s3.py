@@ -9,6 +9,7 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from datetime import UTC, datetime
+from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -179,6 +180,21 @@ def test_boto3_reads_all_keys_over_pages(seed: Path) -> None:
         found = [each for page in pages for each in page["Contents"]]
         assert [each["Key"] for each in found] == sorted(keys)[:-1]
         assert [each["Size"] for each in found] == [len(key.encode()) for key in sorted(keys)[:-1]]
+
+
+def test_plain_reads_leave_the_connection_open_and_others_close_it(seed: Path) -> None:
+    with serving(seed) as (_, port), closing(HTTPConnection("127.0.0.1", port)) as connection:
+        expected, sockets = (seed / EVENTS).read_bytes(), []
+        for _ in range(3):
+            connection.request("GET", f"/udacity-dend/{EVENTS}")
+            assert connection.getresponse().read() == expected
+            sockets.append(connection.sock)
+        assert sockets[0] is not None
+        assert set(sockets) == {sockets[0]}
+        # What is left of a body would pass for the next request.
+        connection.request("GET", f"/udacity-dend/{EVENTS}", body=b"GET / HTTP/1.1")
+        connection.getresponse().close()
+        assert connection.sock is None
 
 
 def test_an_object_may_be_empty(seed: Path) -> None:

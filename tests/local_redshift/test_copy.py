@@ -20,7 +20,12 @@ from backports import zstd
 from botocore.stub import Stubber
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from moto.server import ThreadedMotoServer
+from moto.moto_server.werkzeug_app import (
+    DomainDispatcherApplication,
+    MotoRequestHandler,
+    create_backend_app,
+)
+from werkzeug.serving import make_server
 
 from local.redshift import copy
 from local.redshift.copy import Column, CopyStatement, Load, Rejected, parse_copy, start_load
@@ -28,6 +33,7 @@ from local.redshift.errors import SqlError
 from local.redshift.json_lines import convert_later, plan
 from local.redshift.json_rows import MAX_OBJECT, JsonRows, parse_paths
 from local.redshift.json_values import Conversion
+from local.s3 import Handler
 
 ROLE = "arn:aws:iam::123456789012:role/redshift-load"
 COPY = f"COPY t FROM 's3://data/in' IAM_ROLE '{ROLE}' FORMAT AS JSON 'auto'"
@@ -654,12 +660,28 @@ Put = Callable[..., None]
 LoadOf = Callable[..., Load]
 
 
-@pytest.fixture(scope="module")
-def s3_url() -> Iterator[str]:
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    yield "http://{}:{}".format(*server.get_host_and_port())
-    server.stop()
+class HangsUp(Handler):
+    """Closes the connection of each unsigned request without saying so."""
+
+    def run_wsgi(self) -> None:
+        super().run_wsgi()
+        self.close_connection |= "authorization" not in self.headers
+
+
+@pytest.fixture(
+    scope="module",
+    params=[Handler, HangsUp, MotoRequestHandler],
+    ids=["local", "hangs-up", "wants-signatures"],
+)
+def s3_url(request: pytest.FixtureRequest) -> Iterator[str]:
+    services = DomainDispatcherApplication(create_backend_app)
+    server = make_server("127.0.0.1", 0, services, threaded=True, request_handler=request.param)
+    serving = threading.Thread(target=server.serve_forever)
+    serving.start()
+    yield f"http://127.0.0.1:{server.port}"
+    server.shutdown()
+    serving.join()
+    server.server_close()
 
 
 @pytest.fixture
