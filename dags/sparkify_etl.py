@@ -18,7 +18,7 @@ from sparkify.alerts import ALERTS
 from sparkify.batches import MACROS
 from sparkify.declarations import checks_of
 from sparkify.lineage import table_assets
-from sparkify.new_files import anything_to_load
+from sparkify.new_files import look_for_new_files
 from sparkify.operators import (
     CreateTablesOperator,
     DataQualityOperator,
@@ -29,7 +29,7 @@ from sparkify.operators import (
 )
 from sparkify.params import PARAMS
 from sparkify.ranges import Index
-from sparkify.settings import COPY, DEFAULT_ARGS, PREFIXES, SOURCES, source_of
+from sparkify.settings import COPY, DEFAULT_ARGS, PREFIXES, SOURCES, WORK_PREFIX, source_of
 from sparkify.state import WAREHOUSE
 from sparkify.tables import ANALYSTS_GRANTS, DDL, MIGRATIONS, SQL_FOLDER, STAGING, STAR
 
@@ -59,11 +59,16 @@ CHECKED_BESIDES = ("etl_batches", "etl_sessions", "etl_files", "etl_rejected_row
 def sparkify_etl():
     find_new_files = ShortCircuitOperator(
         task_id="find_new_files",
-        python_callable=anything_to_load,
-        op_kwargs={"prefixes": PREFIXES, "conn_id": "redshift", "aws_conn_id": "aws_default"},
+        python_callable=look_for_new_files,
+        op_kwargs={
+            "prefixes": PREFIXES,
+            "work_prefix": WORK_PREFIX,
+            "conn_id": "redshift",
+            "aws_conn_id": "aws_default",
+        },
         inlets=[WAREHOUSE, *SOURCES.values()],
-        doc_md="Lists both prefixes. If they look as the last complete run left them, all else is skipped,"
-        " and the warehouse is not even connected to.",
+        doc_md="Lists both prefixes, once for all tasks. If they look as the last complete run left them, all"
+        " else is skipped, and the warehouse is not even connected to.",
     )
     create_tables = CreateTablesOperator(
         task_id="create_tables", ddl=DDL, migrations=MIGRATIONS, afterwards=[ANALYSTS_GRANTS]
@@ -72,9 +77,14 @@ def sparkify_etl():
         stage_events = StageToRedshiftOperator(
             task_id="stage_events",
             copy_options=["TIMEFORMAT 'epochmillisecs'"],
+            found="{{ ti.xcom_pull(task_ids='find_new_files')['staging_events'] | tojson }}",
             **source_of("staging_events"),
         )
-        stage_songs = StageToRedshiftOperator(task_id="stage_songs", **source_of("staging_songs"))
+        stage_songs = StageToRedshiftOperator(
+            task_id="stage_songs",
+            found="{{ ti.xcom_pull(task_ids='find_new_files')['staging_songs'] | tojson }}",
+            **source_of("staging_songs"),
+        )
         check_staging = DataQualityOperator(
             task_id="check_staging", checks=checks_of(*STAGING, scope="batch"), reads=STAGING
         )

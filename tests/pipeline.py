@@ -4,6 +4,7 @@ import copy
 import functools
 import json
 import os
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from types import SimpleNamespace
 from typing import Any, cast
@@ -46,7 +47,7 @@ class Pipeline:
     """
     Runs a DAG's tasks one after the other, each prepared and rendered as Airflow does it.
 
-    What Airflow keeps between tasks and runs is kept here: XComs by run, state by asset.
+    What Airflow keeps between tasks and runs is kept here: XComs and numbers of tries by run, state by asset.
 
     :param dag_id: the DAG
     """
@@ -54,6 +55,7 @@ class Pipeline:
     def __init__(self, dag_id: str = "sparkify_etl") -> None:
         self.dag = _dags()[dag_id]
         self.results: dict[str, dict[str, Any]] = {}
+        self.tries: dict[str, Counter[str]] = {}
         self.asset_state: dict[str, AssetState] = {}
         self.current_task = ""
 
@@ -114,6 +116,8 @@ class Pipeline:
         task = task.prepare_for_execution()
         for field in task.template_fields:  # rendering assigns within nested values, which the copy shares
             setattr(task, field, copy.deepcopy(getattr(task, field)))
+        tries = self.tries.setdefault(run["run_id"], Counter())
+        tries[task.task_id] += 1
         task_instance = SimpleNamespace(
             dag_id=self.dag.dag_id,
             task_id=task.task_id,
@@ -121,7 +125,7 @@ class Pipeline:
             map_index=-1,
             get_dr_count=lambda **_: 0,
             get_first_reschedule_date=lambda _: None,
-            try_number=1,
+            try_number=tries[task.task_id],
             xcom_pull=functools.partial(_pull, self.results[run["run_id"]]),
             xcom_push=lambda key, value: None,
         )

@@ -1,6 +1,7 @@
 """What one run after another does: idle hours, late songs, corrections, reloads, overlapping runs."""
 
 import json
+from collections import Counter
 from itertools import pairwise
 from typing import Any
 
@@ -10,10 +11,13 @@ import pytest
 from local.redshift.postgres import Postgres
 from local.settings import REDSHIFT_DATABASE
 from sparkify.compat import AirflowFailException
+from sparkify.files import split_url
 from sparkify.operators import RecordFilesOperator
-from sparkify.state import WAREHOUSE
-from tests.conftest import rows
-from tests.pipeline import Pipeline
+from sparkify.state import WAREHOUSE, forget
+from sparkify.tables import TABLES
+from tests.asset_state import AssetStates
+from tests.conftest import context, rows
+from tests.pipeline import Pipeline, _s3_client
 
 # They grow by the hour; the other tables grow with users, songs and what is wrong.
 LARGE = ("fact_songplays", "dim_time", "etl_sessions", "etl_files")
@@ -93,6 +97,32 @@ def test_an_hour_without_news_asks_the_warehouse_nothing(runs, warehouse):
         [after - before for before, after in zip(*pair, strict=True)] for pair in pairwise(counts)
     )
     assert with_run == without
+
+
+@pytest.fixture
+def requests(stack):
+    """Count the requests to S3 by operation and bucket."""
+    counted: Counter[tuple[str, str]] = Counter()
+
+    def count(params, model, **_):
+        counted[model.name, params["Bucket"]] += 1
+
+    events = _s3_client("aws_default").meta.events
+    events.register("provide-client-params.s3", count)
+    yield counted
+    events.unregister("provide-client-params.s3", count)
+
+
+def test_a_run_lists_each_prefix_once(runs, requests):
+    runs()
+    assert requests["ListObjectsV2", "runs"] == 2
+
+
+def test_an_hour_without_news_lists_each_prefix_once_and_writes_nothing(runs, requests):
+    runs()
+    requests.clear()
+    assert runs() == {"find_new_files": False}
+    assert requests == {("ListObjectsV2", "runs"): 2}
 
 
 @pytest.fixture
@@ -208,6 +238,57 @@ def test_only_new_and_changed_files_are_staged(runs):
     third = runs()
     assert (third["stage_events"]["files"], third["stage_songs"]["files"]) == (1, 0)
     assert third["load_fact_songplays"]["inserted"] == third["load_fact_songplays"]["unchanged"] == 1
+
+
+def candidates(runs, run):
+    """Return the names of the files that the first task of a run handed over to stage_events."""
+    bucket, key = split_url(run["find_new_files"]["staging_events"]["objects"])
+    lines = runs.s3.read_key(key, bucket).splitlines()
+    return [json.loads(line)["key"].removeprefix("log_data/") for line in lines]
+
+
+def test_only_what_the_ledger_may_lack_or_is_wanted_again_is_handed_over(runs):
+    assert candidates(runs, runs()) == ["1.json"]
+    recorded = runs.pipeline.asset_state[WAREHOUSE.name]["listings"]["datasets"]["staging_events"]
+    recorded["newest"] = "2100-01-01T00:00:00"
+    runs.put("log_data/2.json", EVENT | {"sessionId": 819})
+    again = runs(reload_prefix="s3://runs/log_data/1")
+    assert (candidates(runs, again), again["stage_events"]["files"]) == (["1.json"], 1)
+    assert candidates(runs, runs(check_ledger=True)) == ["1.json", "2.json"]
+
+
+def test_a_file_that_was_corrected_is_loaded_when_the_run_is_cleared_from_staging_on(runs, warehouse):
+    first = runs()
+    runs.put("log_data/1.json", EVENT | {"level": "free"})
+    runs.s3.delete_objects("runs", "song_data/other.json")
+    runs.put("song_data/another.json", OTHER_SONG)
+    again = runs.pipeline.run("run-1", variables=PREFIXES, from_task="stage_events")
+    assert again["load_fact_songplays"]["updated"] == 1
+    assert again["stage_events"]["listing"] != first["find_new_files"]["staging_events"]["listing"]
+    assert runs() == {"find_new_files": False}  # what was listed last is what is remembered
+
+
+def test_a_file_that_changes_after_it_was_listed_is_loaded_in_the_end(runs, warehouse):
+    runs.pipeline.run("run-0", variables=PREFIXES, to_task="create_tables")
+    runs.put("log_data/1.json", EVENT)
+    runs.put("log_data/2.json", EVENT | {"itemInSession": 1})
+    runs.pipeline.run("run-0", variables=PREFIXES, from_task="stage_events")
+    assert rows(warehouse, "SELECT item_in_session FROM fact_songplays") == [(0,)]
+    assert runs()["stage_events"]["files"] == 2
+    assert rows(warehouse, "SELECT COUNT(*) FROM fact_songplays") == [(2,)]
+
+
+def test_tables_that_are_dropped_after_the_listing_are_loaded_with_everything(runs, warehouse):
+    runs()
+    runs.pipeline.asset_state[WAREHOUSE.name]["listings"]["datasets"]["staging_events"]["newest"] = (
+        "2100-01-01T00:00:00"
+    )
+    runs.put("song_data/late.json", SONG)
+    runs.pipeline.run("run-2", variables=PREFIXES, to_task="create_tables")
+    warehouse.run([f"DELETE FROM {table}" for table in TABLES])
+    forget(context(asset_state_store=AssetStates(runs.pipeline.asset_state)))
+    again = runs.pipeline.run("run-2", variables=PREFIXES, from_task="stage_events")
+    assert again["load_fact_songplays"]["inserted"] == 2
 
 
 def test_other_files_are_passed_over_and_counted(runs):

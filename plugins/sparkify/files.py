@@ -132,6 +132,48 @@ def manifest(objects: Iterable[S3Object]) -> str:
     return json.dumps({"entries": [{"url": item.url, "mandatory": True} for item in objects]}, indent=1)
 
 
+def write_text(s3: "S3Hook", url: str, text: str) -> str:
+    """
+    Write an object, in place of one that is there, and return its address.
+
+    :param s3: the hook of the AWS connection
+    :param url: ``s3://…`` of the object
+    :param text: its content
+    """
+    bucket, key = split_url(url)
+    s3.load_string(text, key, bucket, replace=True)
+    return url
+
+
+def write_objects(s3: "S3Hook", url: str, objects: Iterable[S3Object]) -> str:
+    """
+    Write down which objects there are, as JSON lines, and return the address.
+
+    :param s3: the hook of the AWS connection
+    :param url: ``s3://…`` of the file
+    :param objects: the objects
+    """
+    lines = (
+        json.dumps(vars(item) | {"last_modified": item.last_modified.isoformat()}) + "\n" for item in objects
+    )
+    return write_text(s3, url, "".join(lines))
+
+
+def read_objects(s3: "S3Hook", url: str) -> list[S3Object]:
+    """
+    Return the objects that :func:`write_objects` wrote down.
+
+    :param s3: the hook of the AWS connection
+    :param url: ``s3://…`` of the file
+    """
+    bucket, key = split_url(url)
+    lines = s3.get_conn().get_object(Bucket=bucket, Key=key)["Body"].iter_lines()
+    return [
+        S3Object(**item | {"last_modified": datetime.fromisoformat(item["last_modified"])})
+        for item in map(json.loads, lines)
+    ]
+
+
 def run_folder(work_prefix: str, dag_id: str, run_id: str) -> str:
     """
     Return the S3 folder of a run's own files, the same for every try.

@@ -58,6 +58,8 @@ def unrecorded_objects(
         only its part from there on is read
     """
     recent = [item for item in objects if item.last_modified >= recorded_before]
+    if not recent:
+        return []
     newest = recorded_versions(hook, dataset, recorded_before)
     return [item for item in recent if newest.get(item.key) != item.etag]
 

@@ -19,6 +19,9 @@ PREFIXES = {
 }
 SOURCES = {"staging_events": Asset("sparkify_log_data"), "staging_songs": Asset("sparkify_song_data")}
 
+#: Where each run keeps files of its own.
+WORK_PREFIX = "{{ var.value.sparkify_work_prefix }}"
+
 #: How COPY reads S3.
 COPY = {
     "iam_role": "{{ var.value.sparkify_iam_role }}",
@@ -45,7 +48,7 @@ def source_of(staging_table: str) -> dict[str, Any]:
         "prefix": PREFIXES[staging_table],
         "inlets": [SOURCES[staging_table]],
         "json": "auto ignorecase",
-        "work_prefix": "{{ var.value.sparkify_work_prefix }}",
+        "work_prefix": WORK_PREFIX,
         "max_rejected_rows": "{{ var.value.get('sparkify_max_rejected_rows', 100) }}",
         **COPY,
     }

@@ -18,6 +18,7 @@ TASK_INSTANCE = SimpleNamespace(
     xcom_pull=lambda task_ids: {
         **{"within": "1 = 1", "indexed": "1 = 1", "rejected": 0, "manifest": None, "staged": 0},
         **{"smallest": "s3://in/log_data/a.json", "url": "s3://work/line.json"},
+        **{"staging_events": {}, "staging_songs": {}},
     }
 )
 

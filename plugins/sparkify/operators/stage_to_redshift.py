@@ -1,5 +1,6 @@
 """Stage what is new below an S3 prefix in a Redshift table."""
 
+import json
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -9,11 +10,12 @@ from airflow.providers.common.sql.operators.sql import BaseSQLOperator
 from sparkify.batches import TURN, take_staging
 from sparkify.compat import AirflowException, AirflowFailException
 from sparkify.errors import error_message, explained, is_database_error, may_pass
-from sparkify.files import S3Object, list_prefix, manifest, run_folder, s3_hook, split_url
+from sparkify.files import S3Object, manifest, run_folder, s3_hook, write_text
 from sparkify.ledger import ledger_lines, unrecorded_objects
 from sparkify.lineage import LineageOperator, table_assets
 from sparkify.links import STAGING_LINKS, object_page
 from sparkify.members import Members, look_at_members
+from sparkify.new_files import Found, list_new
 from sparkify.params import wanted_again
 from sparkify.rejects import (
     RejectedRow,
@@ -23,7 +25,7 @@ from sparkify.rejects import (
     with_raw_lines,
 )
 from sparkify.sql import Transaction, copy_json, identifier, run_in_transaction
-from sparkify.state import WAREHOUSE, describe_listing, recall, recorded_before
+from sparkify.state import WAREHOUSE, recall, recorded_before
 
 if TYPE_CHECKING:
     from airflow.providers.amazon.aws.hooks.s3 import S3Hook
@@ -37,9 +39,10 @@ class StageToRedshiftOperator(LineageOperator):
     """
     Replace a staging table's rows by those of every object version below a prefix that is not in the ledger.
 
-    Lists the prefix, writes a COPY manifest of exactly the new objects beside a file of their ledger rows
-    (which :class:`RecordFilesOperator` loads when the whole run is done), then in one transaction empties the
-    table and runs COPY. DELETE, not TRUNCATE, since TRUNCATE commits
+    Takes what the run's first task has found (:mod:`sparkify.new_files`), or lists the prefix itself. Writes
+    a COPY manifest of exactly the new objects beside a file of their ledger rows (which
+    :class:`RecordFilesOperator` loads when the whole run is done), then in one transaction empties the table
+    and runs COPY. DELETE, not TRUNCATE, since TRUNCATE commits
     (https://docs.aws.amazon.com/redshift/latest/dg/r_TRUNCATE.html). Rows that COPY rejects are kept in
     ``etl_rejected_rows``, whether or not it then fails. Members of the newest JSON objects that COPY passes
     over, for want of a column, are told in a warning (:mod:`sparkify.members`).
@@ -51,6 +54,7 @@ class StageToRedshiftOperator(LineageOperator):
     :param region: AWS region of both buckets (templated)
     :param max_rejected_rows: COPY's MAXERROR: it fails when it has rejected this many rows (templated)
     :param json: ``auto``, ``auto ignorecase``, or ``s3://…`` of a JSONPaths file (templated)
+    :param found: as JSON, what :meth:`Found.hand_over` returned in another task; empty, to list (templated)
     :param copy_options: further clauses of COPY, such as ``TIMEFORMAT 'epochmillisecs'``
     :param conn_id: the warehouse; its connection type picks the hook
     :param aws_conn_id: the AWS connection that lists the prefix and writes the manifest
@@ -58,7 +62,7 @@ class StageToRedshiftOperator(LineageOperator):
     """
 
     template_fields: Sequence[str] = (
-        *("table", "prefix", "work_prefix", "iam_role", "region", "max_rejected_rows", "json"),
+        *("table", "prefix", "work_prefix", "iam_role", "region", "max_rejected_rows", "json", "found"),
         *BaseSQLOperator.template_fields,
     )
     operator_extra_links = STAGING_LINKS
@@ -76,6 +80,7 @@ class StageToRedshiftOperator(LineageOperator):
         region: str,
         max_rejected_rows: int | str = 0,
         json: str = "auto",
+        found: str = "",
         copy_options: Sequence[str] = (),
         conn_id: str = "redshift",
         aws_conn_id: str = "aws_default",
@@ -97,6 +102,7 @@ class StageToRedshiftOperator(LineageOperator):
         self.region = region
         self.max_rejected_rows = max_rejected_rows
         self.json = json
+        self.found = found
         self.copy_options = copy_options
         self.aws_conn_id = aws_conn_id
 
@@ -131,47 +137,56 @@ class StageToRedshiftOperator(LineageOperator):
         run_id = context["run_id"]
         s3 = s3_hook(self.aws_conn_id)
         with explained(f"Staging {self.table}", self.conn_id):
-            listing = list_prefix(s3, self.prefix)
-            known = recall(context).get(self.table) if not context["params"]["check_ledger"] else None
+            found = self._find(s3, context)
             unrecorded = unrecorded_objects(
-                self.get_db_hook(), self.table, listing.objects, recorded_before(known, self.prefix)
+                self.get_db_hook(), self.table, found.objects, found.recorded_before
             )
             new = set(unrecorded)
             files = [
-                item for item in listing.objects if item in new or wanted_again(item.url, context["params"])
+                item for item in found.objects if item in new or wanted_again(item.url, context["params"])
             ]
             self.log.info(
                 "%s: %d of %d objects are to be staged, %d other objects were passed over",
-                *(self.prefix, len(files), len(listing.objects), listing.passed_over),
+                *(self.prefix, len(files), found.total, found.passed_over),
             )
             folder = run_folder(self.work_prefix, self.dag_id, run_id)
             manifest_url = (
-                self._write(s3, f"{folder}/{self.table}.manifest", manifest(files)) if files else None
+                write_text(s3, f"{folder}/{self.table}.manifest", manifest(files)) if files else None
             )
             if manifest_url:
                 self.manifest_page = object_page(s3, manifest_url, self.region)
             lines = ledger_lines(self.table, unrecorded, run_id, datetime.now(UTC).replace(tzinfo=None))
-            ledger_file = self._write(s3, f"{folder}/{self.table}.files.json", lines) if unrecorded else None
+            ledger_file = write_text(s3, f"{folder}/{self.table}.files.json", lines) if unrecorded else None
             staged, rejected, unknown = self._load(s3, run_id, manifest_url, files)
         self.log.info("%s: %d rows staged, %d rejected", self.table, staged, len(rejected))
         return {
             "dataset": self.table,
             "files": len(files),
             "bytes": sum(item.size for item in files),
-            "passed_over": listing.passed_over,
+            "passed_over": found.passed_over,
             "staged": staged,
             "rejected": len(rejected),
             "unknown_members": unknown,
             "manifest": manifest_url,
             "ledger_file": ledger_file,
-            "listing": describe_listing(self.prefix, listing.objects),
+            "listing": found.listing,
         }
 
-    @staticmethod
-    def _write(s3: "S3Hook", url: str, text: str) -> str:
-        bucket, key = split_url(url)
-        s3.load_string(text, key, bucket, replace=True)
-        return url
+    def _find(self, s3: "S3Hook", context: "Context") -> Found:
+        """
+        Return what may be new: as it was handed over, if this can still be relied upon.
+
+        A later try lists anew, since what lay there may have been corrected or deleted meanwhile. So does
+        one after which less is known to be loaded, for the tables may have been dropped since.
+        """
+        params = context["params"]
+        known = recall(context).get(self.table) if not params["check_ledger"] else None
+        handed = json.loads(self.found) if self.found else None
+        if handed and context["ti"].try_number <= 1:
+            found = Found.handed_over(s3, handed)
+            if found.recorded_before <= recorded_before(known, self.prefix):
+                return found
+        return list_new(s3, self.prefix, known, params)
 
     def _load(
         self, s3: "S3Hook", run_id: str, manifest_url: str | None, files: Sequence[S3Object]
