@@ -63,12 +63,14 @@ def sparkify_etl():
         op_kwargs={
             "prefixes": PREFIXES,
             "work_prefix": WORK_PREFIX,
+            "queue_url": "{{ var.value.get('sparkify_queue_url', '') }}",
             "conn_id": "redshift",
             "aws_conn_id": "aws_default",
         },
         inlets=[WAREHOUSE, *SOURCES.values()],
-        doc_md="Lists both prefixes, once for all tasks. If they look as the last complete run left them, all"
-        " else is skipped, and the warehouse is not even connected to.",
+        doc_md="Lists both prefixes, once for all tasks, or receives S3's notifications, if"
+        " `sparkify_queue_url` is set. If there is nothing new since the last complete run, all else is"
+        " skipped, and the warehouse is not even connected to.",
     )
     create_tables = CreateTablesOperator(
         task_id="create_tables", ddl=DDL, migrations=MIGRATIONS, afterwards=[ANALYSTS_GRANTS]
@@ -135,6 +137,7 @@ def sparkify_etl():
         task_id="record_files",
         staging_task_ids=["stage_events", "stage_songs"],
         fact_task_ids=["load_fact_songplays", "relink_songplays"],
+        messages="{{ ti.xcom_pull(task_ids='find_new_files')['messages'] | tojson }}",
         **COPY,
     )
 

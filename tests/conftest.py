@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -101,6 +102,22 @@ def everything_in(database: psycopg.Connection) -> str:
 def s3(stack: Settings) -> S3Hook:
     """The local S3, through the connection that the project uses."""
     return S3Hook(aws_conn_id="aws_default")
+
+
+@pytest.fixture
+def s3_requests(stack: Settings) -> Iterator[Counter[tuple[str, str]]]:
+    """The number of requests to S3 of a pipeline's runs, by operation and bucket."""
+    from tests.pipeline import s3_client  # which reads all DAGs
+
+    counted: Counter[tuple[str, str]] = Counter()
+
+    def count(params: Mapping[str, Any], model: Any, **_: Any) -> None:
+        counted[model.name, params["Bucket"]] += 1
+
+    events = s3_client("aws_default").meta.events
+    events.register("provide-client-params.s3", count)
+    yield counted
+    events.unregister("provide-client-params.s3", count)
 
 
 @pytest.fixture(scope="session")

@@ -94,7 +94,7 @@ class Pipeline:
         }
         skipped: set[str] = set()
         # Making a client takes 0.1 s, more than most of the tasks.
-        with patch.object(S3Hook, "get_conn", lambda hook: _s3_client(hook.aws_conn_id)):
+        with patch.object(S3Hook, "get_conn", lambda hook: s3_client(hook.aws_conn_id)):
             for task in tasks:
                 if task.task_id in skipped:
                     continue
@@ -171,7 +171,8 @@ def _dags() -> dict[str, DAG]:
 
 
 @functools.cache
-def _s3_client(aws_conn_id: str) -> Any:
+def s3_client(aws_conn_id: str) -> Any:
+    """Return the client that the tasks of all runs share."""
     return S3Hook(aws_conn_id=aws_conn_id).conn
 
 

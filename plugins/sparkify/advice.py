@@ -21,6 +21,10 @@ _BY_CODE = {
     ),
     ("NoSuchBucket", "404"): "there is no such bucket: correct the name, or create it",
     ("NoSuchKey",): "there is no such object",
+    ("AWS.SimpleQueueService.NonExistentQueue", "QueueDoesNotExist"): (
+        "there is no such queue: correct the Airflow variable sparkify_queue_url, and set region_name of the"
+        " AWS connection to the queue's region"
+    ),
     ("InvalidAccessKeyId", "InvalidClientTokenId", "UnrecognizedClientException"): (
         f"{_KEY} is not known: correct it, or leave it out where Airflow runs with a role of its own"
     ),

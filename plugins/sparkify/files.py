@@ -2,10 +2,10 @@
 
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 
@@ -13,6 +13,7 @@ from sparkify.advice import aws_advice
 
 if TYPE_CHECKING:
     from airflow.providers.amazon.aws.hooks.s3 import S3Hook
+    from botocore.response import StreamingBody
 
 
 class SourceError(Exception):
@@ -84,13 +85,22 @@ def s3_hook(aws_conn_id: str) -> "S3Hook":
     return S3Hook(aws_conn_id=aws_conn_id)
 
 
-def list_prefix(s3: "S3Hook", prefix: str, suffix: str = ".json") -> Listing:
+def holds_data(key: str, size: int) -> bool:
+    """
+    Tell whether an object is to be loaded, by its name and size.
+
+    :param key: its key
+    :param size: bytes
+    """
+    return key.endswith(".json") and size > 0
+
+
+def list_prefix(s3: "S3Hook", prefix: str) -> Listing:
     """
     List the objects below a prefix that hold data.
 
     :param s3: the hook of the AWS connection
     :param prefix: ``s3://bucket/prefix``
-    :param suffix: how the keys of data files end
     :raises SourceError: if the bucket or the prefix does not exist or may not be listed
     """
     bucket, key_prefix = split_url(prefix)
@@ -101,24 +111,57 @@ def list_prefix(s3: "S3Hook", prefix: str, suffix: str = ".json") -> Listing:
         for page in s3.get_conn().get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=key_prefix):
             # What else a page says of each object, which is most of it, goes with the page.
             for item in page.get("Contents", ()):
-                if not item["Key"].endswith(suffix) or not item["Size"]:
+                if holds_data(item["Key"], item["Size"]):
+                    objects.append(_described(bucket, item["Key"], item["Size"], item))
+                else:
                     passed_over += 1
-                    continue
-                objects.append(
-                    S3Object(
-                        bucket=bucket,
-                        key=item["Key"],
-                        etag=item["ETag"].strip('"'),
-                        size=item["Size"],
-                        last_modified=item["LastModified"].astimezone(UTC).replace(tzinfo=None),
-                    )
-                )
     except (BotoCoreError, ClientError) as error:
         resource = f"arn:aws:s3:::{bucket} with the prefix {key_prefix}"
         raise SourceError(f"Cannot list {prefix}: {aws_advice(error, 's3:ListBucket', resource)}") from error
     if not objects and not passed_over:
         raise SourceError(f"Nothing lies below {prefix}: is the prefix right, and has the source delivered?")
     return Listing(sorted(objects, key=lambda item: item.key), passed_over)
+
+
+def look_up(s3: "S3Hook", bucket: str, key: str) -> S3Object | None:
+    """
+    Return an object as it is now, None if there is none.
+
+    https://docs.aws.amazon.com/AmazonS3/latest/API/API_HeadObject.html
+
+    :param s3: the hook of the AWS connection
+    :param bucket: the bucket's name
+    :param key: the object's key
+    :raises SourceError: if it may not be read
+    """
+    client = s3.get_conn()
+    try:
+        answer = client.head_object(Bucket=bucket, Key=key)
+    except (BotoCoreError, ClientError) as error:
+        code = error.response["Error"]["Code"] if isinstance(error, ClientError) else None
+        if code == "404":
+            return None
+        # S3 says 403 of an object that is not there, too, to whom it does not take for one who may list: a
+        # policy may allow that below a prefix alone, and this request has none.
+        if code == "403" and not _is_listed(client, bucket, key):
+            return None
+        advice = aws_advice(error, "s3:GetObject", f"arn:aws:s3:::{bucket}/{key}")
+        raise SourceError(f"Cannot look up s3://{bucket}/{key}: {advice}") from error
+    return _described(bucket, key, answer["ContentLength"], answer)
+
+
+def _is_listed(client: Any, bucket: str, key: str) -> bool:
+    """Tell whether an object is there; that it cannot be said counts as a yes."""
+    try:
+        first = client.list_objects_v2(Bucket=bucket, Prefix=key, MaxKeys=1).get("Contents", ())
+    except ClientError:
+        return True
+    return any(item["Key"] == key for item in first)
+
+
+def _described(bucket: str, key: str, size: int, answer: Mapping[str, Any]) -> S3Object:
+    modified = answer["LastModified"].astimezone(UTC).replace(tzinfo=None)
+    return S3Object(bucket, key, answer["ETag"].strip('"'), size, modified)
 
 
 def manifest(objects: Iterable[S3Object]) -> str:
@@ -166,12 +209,21 @@ def read_objects(s3: "S3Hook", url: str) -> list[S3Object]:
     :param s3: the hook of the AWS connection
     :param url: ``s3://…`` of the file
     """
-    bucket, key = split_url(url)
-    lines = s3.get_conn().get_object(Bucket=bucket, Key=key)["Body"].iter_lines()
     return [
         S3Object(**item | {"last_modified": datetime.fromisoformat(item["last_modified"])})
-        for item in map(json.loads, lines)
+        for item in map(json.loads, open_object(s3, url).iter_lines())
     ]
+
+
+def open_object(s3: "S3Hook", url: str) -> "StreamingBody":
+    """
+    Return an object's content, to be read.
+
+    :param s3: the hook of the AWS connection
+    :param url: ``s3://…`` of the object
+    """
+    bucket, key = split_url(url)
+    return s3.get_conn().get_object(Bucket=bucket, Key=key)["Body"]
 
 
 def run_folder(work_prefix: str, dag_id: str, run_id: str) -> str:

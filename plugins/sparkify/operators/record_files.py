@@ -1,13 +1,18 @@
 """Write what a run has loaded to the ledger."""
 
+import json
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from airflow.providers.amazon.aws.hooks.s3 import S3Hook
 from airflow.providers.common.sql.operators.sql import BaseSQLOperator
+from botocore.exceptions import BotoCoreError, ClientError
 
 from sparkify.batches import TURN
 from sparkify.errors import explained
+from sparkify.files import open_object
 from sparkify.ledger import LEDGER
+from sparkify.notifications import delete_messages
 from sparkify.replace import replace_changed_rows
 from sparkify.sql import Transaction, copy_json, run_in_transaction
 from sparkify.state import WAREHOUSE, remember
@@ -25,16 +30,19 @@ class RecordFilesOperator(BaseSQLOperator):
 
     The run's last task: until it has run, the next run stages the same objects again. The rows come by COPY
     from the files that the staging tasks wrote, so that it does not matter how many they are. Then it keeps
-    what was listed (:mod:`sparkify.state`), and marks the asset ``sparkify_warehouse`` as updated.
+    what was listed (:mod:`sparkify.state`), deletes the messages that have announced the objects
+    (:mod:`sparkify.notifications`), and marks the asset ``sparkify_warehouse`` as updated.
 
     :param staging_task_ids: the run's :class:`StageToRedshiftOperator` tasks
     :param fact_task_ids: the run's :class:`LoadFactOperator` tasks, whose numbers the run's account takes in
     :param iam_role: ARN of the role that COPY reads S3 with, or ``default`` for the cluster's own (templated)
     :param region: AWS region of the work bucket (templated)
+    :param messages: as JSON, ``messages`` of :func:`look_for_new_files`; empty if there are none (templated)
     :param conn_id: the warehouse; its connection type picks the hook
+    :param aws_conn_id: the AWS connection that deletes the messages
     """
 
-    template_fields: Sequence[str] = ("iam_role", "region", *BaseSQLOperator.template_fields)
+    template_fields: Sequence[str] = ("iam_role", "region", "messages", *BaseSQLOperator.template_fields)
 
     def __init__(
         self,
@@ -43,7 +51,9 @@ class RecordFilesOperator(BaseSQLOperator):
         fact_task_ids: Sequence[str],
         iam_role: str,
         region: str,
+        messages: str = "",
         conn_id: str = "redshift",
+        aws_conn_id: str = "aws_default",
         **kwargs: Any,
     ) -> None:
         kwargs.setdefault(
@@ -54,6 +64,8 @@ class RecordFilesOperator(BaseSQLOperator):
         self.staging_task_ids, self.fact_task_ids = staging_task_ids, fact_task_ids
         self.iam_role = iam_role
         self.region = region
+        self.messages = messages
+        self.aws_conn_id = aws_conn_id
 
     def transaction(self, ledger_files: Sequence[str]) -> Transaction[None]:
         """
@@ -83,7 +95,10 @@ class RecordFilesOperator(BaseSQLOperator):
         if ledger_files:
             with explained("Recording files", self.conn_id):
                 run_in_transaction(self.get_db_hook(), self.transaction(ledger_files))
-        remember(context, {result["dataset"]: result["listing"] for result in staged})
+        listings = {result["dataset"]: result["listing"] for result in staged}
+        if None not in listings.values():
+            remember(context, listings)
+        self._delete_messages()
         loaded = zip(
             self.fact_task_ids, context["ti"].xcom_pull(task_ids=list(self.fact_task_ids)), strict=True
         )
@@ -95,3 +110,15 @@ class RecordFilesOperator(BaseSQLOperator):
         )
         self.log.info("Loaded %s", summary)
         return {**account, "summary": summary}
+
+    def _delete_messages(self) -> None:
+        """Delete the messages that have announced what is recorded now; if one stays, no harm is done."""
+        messages = json.loads(self.messages) if self.messages else None
+        if not messages:
+            return
+        try:
+            receipts = json.load(open_object(S3Hook(aws_conn_id=self.aws_conn_id), messages["receipts"]))
+        except (BotoCoreError, ClientError) as error:
+            self.log.warning("The run's messages were not deleted, and will come again: %s", error)
+        else:
+            delete_messages(self.aws_conn_id, messages["queue_url"], receipts)

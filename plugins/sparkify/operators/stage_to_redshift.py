@@ -15,7 +15,8 @@ from sparkify.ledger import ledger_lines, unrecorded_objects
 from sparkify.lineage import LineageOperator, table_assets
 from sparkify.links import STAGING_LINKS, object_page
 from sparkify.members import Members, look_at_members
-from sparkify.new_files import Found, list_new
+from sparkify.new_files import Found, list_new, look_up_new
+from sparkify.notifications import ANNOUNCED_WITHIN
 from sparkify.params import wanted_again
 from sparkify.rejects import (
     RejectedRow,
@@ -129,7 +130,8 @@ class StageToRedshiftOperator(LineageOperator):
         :return: for XCom: ``dataset``; ``files`` and ``bytes`` that were staged; ``passed_over`` objects;
             ``staged`` and ``rejected`` rows; ``unknown_members``, the number of members without a column;
             ``manifest`` and ``ledger_file``, the ``s3://…`` of the COPY's manifest and of the ledger rows
-            (None if there are none); and ``listing``, what to remember of the prefix
+            (None if there are none); and ``listing``, what to remember of the prefix (None if it was not
+            listed)
         :raises SourceError: if the prefix does not exist or may not be listed
         :raises AirflowFailException: if COPY rejected too many rows
         :raises AirflowException: if rows staged and rejected are not those that COPY accounts for
@@ -141,6 +143,8 @@ class StageToRedshiftOperator(LineageOperator):
             unrecorded = unrecorded_objects(
                 self.get_db_hook(), self.table, found.objects, found.recorded_before
             )
+            if found.announced is not None:
+                self._look_for_unannounced(unrecorded, found.announced)
             new = set(unrecorded)
             files = [
                 item for item in found.objects if item in new or wanted_again(item.url, context["params"])
@@ -174,19 +178,34 @@ class StageToRedshiftOperator(LineageOperator):
 
     def _find(self, s3: "S3Hook", context: "Context") -> Found:
         """
-        Return what may be new: as it was handed over, if this can still be relied upon.
+        Return what may be new: as it was handed over, if that can still be relied upon.
 
-        A later try lists anew, since what lay there may have been corrected or deleted meanwhile. So does
+        A later try looks anew, since what lay there may have been corrected or deleted meanwhile. So does
         one after which less is known to be loaded, for the tables may have been dropped since.
         """
         params = context["params"]
         known = recall(context).get(self.table) if not params["check_ledger"] else None
         handed = json.loads(self.found) if self.found else None
-        if handed and context["ti"].try_number <= 1:
+        if handed:
+            announced, first_try = handed["listing"] is None, context["ti"].try_number <= 1
             found = Found.handed_over(s3, handed)
-            if found.recorded_before <= recorded_before(known, self.prefix):
+            if announced and not first_try:
+                return look_up_new(s3, self.prefix, [item.key for item in found.objects])
+            if announced or (first_try and found.recorded_before <= recorded_before(known, self.prefix)):
                 return found
         return list_new(s3, self.prefix, known, params)
+
+    def _look_for_unannounced(self, unrecorded: Sequence[S3Object], announced: Sequence[str]) -> None:
+        """Warn if a listing has found what S3 should have announced by now."""
+        due = datetime.now(UTC).replace(tzinfo=None) - ANNOUNCED_WITHIN
+        known = set(announced)
+        missed = [item for item in unrecorded if item.last_modified < due and item.key not in known]
+        if missed:
+            self.log.warning(
+                "%s: %d new objects were listed that S3 did not announce, such as %s. Unless they are older"
+                " than its notifications, see whether their bucket still sends these to the queue",
+                *(self.prefix, len(missed), missed[0].url),
+            )
 
     def _load(
         self, s3: "S3Hook", run_id: str, manifest_url: str | None, files: Sequence[S3Object]
