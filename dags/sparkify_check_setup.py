@@ -24,6 +24,7 @@ SETTINGS = {
     "schema": "{{ var.value.get('sparkify_schema', 'sparkify') }}",
     "analysts_role": "{{ var.value.get('sparkify_analysts_role', '') }}",
     "alerts": "{{ var.value.get('sparkify_alerts', '') }}",
+    "queue_url": "{{ var.value.get('sparkify_queue_url', '') }}",
 }
 S3 = {"region": SETTINGS["s3_region"], "aws_conn_id": "aws_default"}
 COPY = {"conn_id": "redshift", "iam_role": SETTINGS["iam_role"], "region": SETTINGS["s3_region"]}
@@ -58,6 +59,11 @@ def sparkify_check_setup():
         )
         for name in ("log_data", "song_data")
     ]
+    use_queue = PythonOperator(
+        task_id="use_queue",
+        python_callable=step(setup_check.use_queue),
+        op_kwargs={"queue_url": SETTINGS["queue_url"], "aws_conn_id": "aws_default"},
+    )
     write_file = PythonOperator(
         task_id="write_file",
         python_callable=step(setup_check.write_file),
@@ -113,8 +119,8 @@ def sparkify_check_setup():
         op_kwargs={"conn_id": "redshift"},
     )
     steps = [
-        *(check_settings, show_versions, identify_to_aws, *list_inputs, write_file, reach_warehouse, log_in),
-        *(*copy_inputs, copy_file, delete_file, check_privileges, compare_tables),
+        *(check_settings, show_versions, identify_to_aws, *list_inputs, use_queue, write_file),
+        *(reach_warehouse, log_in, *copy_inputs, copy_file, delete_file, check_privileges, compare_tables),
     ]
     summarize = PythonOperator(
         task_id="summarize",

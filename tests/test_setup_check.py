@@ -6,19 +6,21 @@ import os
 import re
 import socket
 import urllib.request
-from contextlib import closing
+from contextlib import closing, nullcontext
 from types import SimpleNamespace
 
 import boto3
 import pytest
 import trustme
+from airflow.providers.amazon.aws.hooks.s3 import S3Hook
+from airflow.providers.amazon.aws.hooks.sqs import SqsHook
 from botocore.exceptions import ClientError, EndpointConnectionError, NoCredentialsError, NoRegionError
 
-from local.settings import REDSHIFT_ROLE, REGION
+from local.settings import INPUT_BUCKET, REDSHIFT_ROLE, REGION
 from sparkify import setup_check
 from sparkify.advice import aws_advice, warehouse_advice
 from sparkify.compat import AirflowFailException
-from sparkify.files import SourceError
+from sparkify.files import SourceError, look_up
 from sparkify.setup_check import SetupError
 from sparkify.tables import MIGRATIONS, SQL_FOLDER, TABLES, defined_columns
 from tests.conftest import free_port
@@ -42,6 +44,7 @@ SETTINGS = {
     "schema": "sparkify",
     "analysts_role": "",
     "alerts": "",
+    "queue_url": "",
 }
 
 
@@ -70,7 +73,7 @@ def summary(run):
 def test_all_is_well_on_the_local_stack(metadata, created, s3):
     run = airflow("dags", "test", "sparkify_check_setup")
     assert run.returncode == 0, run.stdout
-    assert "Setup check: 14 of 14 steps passed" in run.stdout
+    assert "Setup check: 15 of 15 steps passed" in run.stdout
     found = summary(run)
     assert {state for state, _ in found.values()} == {"ok"}
     assert "user sparkify, database sparkify, schema public" in found["log_in"][1]
@@ -96,7 +99,7 @@ def test_one_failure_hides_no_other_and_stops_only_what_needs_it(metadata, creat
     assert 'password authentication failed for user "sparkify". Correct login and password' in bad["log_in"]
     not_run = {task_id for task_id, (state, _) in found.items() if state == "-"}
     assert not_run == {"copy_log_data", "copy_song_data", "copy_file", "check_privileges", "compare_tables"}
-    assert "7 of 14 steps did not pass" in run.stdout
+    assert "7 of 15 steps did not pass" in run.stdout
     assert "wr0ng" not in masked(run.stdout)
     assert s3.list_keys("sparkify-etl", prefix="runs/sparkify_check_setup/") == []
 
@@ -117,6 +120,11 @@ def test_one_failure_hides_no_other_and_stops_only_what_needs_it(metadata, creat
         (
             {"alerts": "smtp:oncall@example.com, smpt:oncall@example.com"},
             "sparkify_alerts: 'smpt:…' is none of smtp:<e-mail address>, sns:<ARN",
+        ),
+        ({"queue_url": "arn:aws:sqs:us-west-2:123456789012:new"}, "sparkify_queue_url: .* is not the URL of"),
+        (
+            {"queue_url": "https://sqs.us-west-2.amazonaws.com/123456789012/new.fifo"},
+            "sparkify_queue_url: .* of a standard SQS queue",
         ),
         ({"log_data": "", "iam_role": ""}, "sparkify_log_data: set .*; sparkify_iam_role: set"),
     ],
@@ -193,6 +201,7 @@ def guarded(stack, tmp_path_factory):
             urllib.request.urlopen(urllib.request.Request(url, requests.encode(), plain)).close()
 
         yield SimpleNamespace(
+            port=port,
             url=f"http://127.0.0.1:{port}",
             allow=allow,
             guard=guard,
@@ -254,6 +263,66 @@ def test_a_file_that_may_not_be_written_or_deleted_is_named(guarded, connect):
     finally:
         guarded.guard("inf")
     assert "stays: AccessDenied" in stays["found"]
+
+
+@pytest.fixture
+def queue_url(stack):
+    sqs = SqsHook(aws_conn_id="aws_default").get_conn()
+    url = sqs.create_queue(QueueName="setup-check")["QueueUrl"]
+    yield url
+    sqs.delete_queue(QueueUrl=url)
+
+
+def test_a_queue_is_used_and_left_as_it_was(queue_url):
+    sqs = SqsHook(aws_conn_id="aws_default").get_conn()
+    sqs.send_message(QueueUrl=queue_url, MessageBody="{}")
+    for _ in range(2):
+        found = setup_check.use_queue(queue_url, "aws_default")
+        assert found == {"found": f"1 messages wait in {queue_url}"}
+    assert "none" in setup_check.use_queue("", "aws_default")["found"]
+
+
+def test_a_queue_that_is_not_there_is_named(queue_url):
+    with pytest.raises(SetupError, match=r"sqs:GetQueueAttributes on .*: there is no such queue: correct"):
+        setup_check.use_queue(f"{queue_url}-of-old", "aws_default")
+
+
+@pytest.mark.parametrize(("key", "found"), [("log_data/a.json", True), ("log_data/none.json", False)])
+def test_what_may_not_be_looked_up_is_named_but_passed_over_if_it_is_not_there(guarded, connect, key, found):
+    connection = connect(
+        "AWS_DEFAULT",
+        **{"login": guarded.login, "password": guarded.password},
+        extra={"endpoint_url": guarded.url, "region_name": REGION},
+    )
+    guarded.allow("s3:ListBucket")
+    guarded.guard("0")
+    refused = (
+        rf"Cannot look up s3://{INPUT_BUCKET}/{key}: .*grant s3:GetObject on arn:aws:s3:::{INPUT_BUCKET}/"
+    )
+    try:
+        with pytest.raises(SourceError, match=refused) if found else nullcontext():
+            assert look_up(S3Hook(aws_conn_id=connection), INPUT_BUCKET, key) is None
+    finally:
+        guarded.guard("inf")
+
+
+@pytest.mark.parametrize("denied", ["sqs:GetQueueAttributes", "sqs:ReceiveMessage", "sqs:DeleteMessage"])
+def test_a_queue_that_may_not_be_used_is_named(guarded, connect, denied):
+    with client(guarded.port, "sqs") as sqs:
+        url = sqs.create_queue(QueueName="guarded")["QueueUrl"]
+    connection = connect(
+        "AWS_DEFAULT",
+        **{"login": guarded.login, "password": guarded.password},
+        extra={"endpoint_url": guarded.url, "region_name": REGION},
+    )
+    permissions = ("sqs:GetQueueAttributes", "sqs:ReceiveMessage", "sqs:DeleteMessage")
+    guarded.allow(*(each for each in permissions if each != denied))
+    guarded.guard("0")
+    try:
+        with pytest.raises(SetupError, match=rf"(?s)^{denied} on {url}: .*grant {denied}\b"):
+            setup_check.use_queue(url, connection)
+    finally:
+        guarded.guard("inf")
 
 
 def test_an_aws_that_is_not_there_is_named(connect):

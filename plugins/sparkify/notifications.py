@@ -13,9 +13,9 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Any
 from urllib.parse import unquote_plus
 
-from airflow.providers.amazon.aws.hooks.sqs import SqsHook
 from botocore.exceptions import BotoCoreError, ClientError
 
 from sparkify.advice import aws_advice
@@ -79,6 +79,17 @@ def queue(url: str) -> str:
     return url
 
 
+def sqs_client(aws_conn_id: str) -> Any:
+    """
+    Return the client of SQS; boto3 is imported only now, as in :func:`sparkify.files.s3_hook`.
+
+    :param aws_conn_id: the AWS connection
+    """
+    from airflow.providers.amazon.aws.hooks.sqs import SqsHook
+
+    return SqsHook(aws_conn_id=aws_conn_id).get_conn()
+
+
 def receive_notifications(aws_conn_id: str, queue_url: str) -> Notifications:
     """
     Receive all messages of the queue.
@@ -89,7 +100,7 @@ def receive_notifications(aws_conn_id: str, queue_url: str) -> Notifications:
     :param queue_url: the queue
     :raises SourceError: if there is no such queue, or it may not be received from
     """
-    sqs = SqsHook(aws_conn_id=aws_conn_id).get_conn()
+    sqs = sqs_client(aws_conn_id)
     receipts: dict[str, str] = {}
     created: set[tuple[str, str]] = set()
     received, complete = 0, False
@@ -157,7 +168,7 @@ def delete_messages(aws_conn_id: str, queue_url: str, receipts: Sequence[str]) -
     :param queue_url: the queue
     :param receipts: by which each is deleted
     """
-    sqs, deleted = SqsHook(aws_conn_id=aws_conn_id).get_conn(), 0
+    sqs, deleted = sqs_client(aws_conn_id), 0
     for start in range(0, len(receipts), BATCH):
         batch = receipts[start : start + BATCH]
         entries = [{"Id": str(number), "ReceiptHandle": receipt} for number, receipt in enumerate(batch)]

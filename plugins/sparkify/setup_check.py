@@ -9,7 +9,7 @@ import logging
 import socket
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, ParamSpec
 
@@ -21,6 +21,7 @@ from sparkify.advice import IAM_LOGIN, aws_advice, warehouse_advice
 from sparkify.alerts import Target, target, targets
 from sparkify.errors import error_message, is_database_error
 from sparkify.files import list_prefix, run_folder, s3_hook, split_url
+from sparkify.notifications import queue, sqs_client
 from sparkify.operators import CreateTablesOperator
 from sparkify.sql import (
     Transaction,
@@ -95,8 +96,9 @@ def check_settings(settings: Mapping[str, str]) -> Found:
         "schema": identifier,
         "analysts_role": identifier,
         "alerts": _alert_targets,
+        "queue_url": queue,
     }
-    optional = ("analysts_role", "alerts")
+    optional = ("analysts_role", "alerts", "queue_url")
     problems = []
     for name, form in forms.items():
         try:
@@ -163,6 +165,27 @@ def list_input(variable: str, prefix: str, region: str, aws_conn_id: str) -> Fou
         "found": f"{len(listing.objects):,} files, {size:,} bytes below {prefix}",
         "smallest": smallest.url,
     }
+
+
+def use_queue(queue_url: str, aws_conn_id: str) -> Found:
+    """
+    Ask the queue of S3's notifications how many wait, look at one, and delete one that is not there.
+
+    :param queue_url: the queue; empty if there is none
+    :param aws_conn_id: the AWS connection
+    :raises SetupError: if there is no such queue, or it may not be used
+    """
+    if not queue_url:
+        return {"found": "none: sparkify_queue_url is not set, and each run lists the inputs"}
+    sqs, waiting = sqs_client(aws_conn_id), "ApproximateNumberOfMessages"
+    with _asking_aws("sqs:GetQueueAttributes", queue_url):
+        attributes = sqs.get_queue_attributes(QueueUrl=queue_url, AttributeNames=[waiting])["Attributes"]
+    with _asking_aws("sqs:ReceiveMessage", queue_url):
+        sqs.receive_message(QueueUrl=queue_url, VisibilityTimeout=0)  # so that a run receives it, too
+    # Who may not delete is refused before the receipt is looked at.
+    with _asking_aws("sqs:DeleteMessage", queue_url), suppress(sqs.exceptions.ReceiptHandleIsInvalid):
+        sqs.delete_message(QueueUrl=queue_url, ReceiptHandle="none")
+    return {"found": f"{attributes[waiting]} messages wait in {queue_url}"}
 
 
 def write_file(work_prefix: str, dag_id: str, line: str, region: str, aws_conn_id: str) -> Found:

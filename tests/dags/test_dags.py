@@ -18,7 +18,7 @@ TASK_INSTANCE = SimpleNamespace(
     xcom_pull=lambda task_ids: {
         **{"within": "1 = 1", "indexed": "1 = 1", "rejected": 0, "manifest": None, "staged": 0},
         **{"smallest": "s3://in/log_data/a.json", "url": "s3://work/line.json"},
-        **{"staging_events": {}, "staging_songs": {}},
+        **{"staging_events": {}, "staging_songs": {}, "messages": None},
     }
 )
 
@@ -177,7 +177,7 @@ def test_each_step_of_the_setup_check_waits_for_what_it_needs_alone(dagbag):
     upstream = {task_id: task.upstream_task_ids for task_id, task in tasks.items()}
     assert upstream == {
         **{task_id: set() for task_id in ("check_settings", "show_versions", "identify_to_aws")},
-        **{task_id: set() for task_id in ("list_log_data", "list_song_data", "write_file")},
+        **{task_id: set() for task_id in ("list_log_data", "list_song_data", "use_queue", "write_file")},
         "reach_warehouse": set(),
         "log_in": {"reach_warehouse"},
         "copy_log_data": {"list_log_data", "log_in"},
