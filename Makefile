@@ -65,8 +65,8 @@ $(CHECKOV)/ready: infra/requirements.txt
 
 infra-check: $(VENV)/ready $(CHECKOV)/ready ## report what cfn-lint and checkov find in the stack for AWS, and secrets in any file
 	$(BIN)/cfn-lint infra/sparkify.yaml
-	@# checkov looks at what the parameters' defaults would create: at each kind of warehouse in turn.
-	sed 's/Default: serverless/Default: cluster/' infra/sparkify.yaml > $(CHECKOV)/cluster.yaml
+	@# checkov looks at what the parameters' defaults would create: at each kind of warehouse in turn, one with a queue.
+	sed 's/Default: serverless/Default: cluster/; s/Default: "false"/Default: "true"/' infra/sparkify.yaml > $(CHECKOV)/cluster.yaml
 	for template in infra/sparkify.yaml $(CHECKOV)/cluster.yaml; do \
 		$(CHECKOV)/bin/checkov --framework cloudformation --skip-download --quiet --compact --file $$template || exit 1; \
 	done

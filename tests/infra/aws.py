@@ -88,6 +88,10 @@ class _BucketPolicy(Kept, CloudFormationModel):
     type_name = "AWS::S3::BucketPolicy"
 
 
+class _QueuePolicy(Kept, CloudFormationModel):
+    type_name = "AWS::SQS::QueuePolicy"
+
+
 class _LogGroup(Kept, CloudFormationModel):
     type_name = "AWS::Logs::LogGroup"
     name_property = "LogGroupName"
@@ -194,6 +198,10 @@ def _list(value: Any) -> list[Any]:
 
 def _needs(sent: IAMRequestBase, resource: str) -> Iterator[tuple[str, str, dict[str, str]]]:
     """Yield what a request needs to be allowed: an action, the resource, and the values of condition keys."""
+    if sent._action.startswith("sqs:"):
+        name = json.loads(sent._body)["QueueUrl"].rpartition("/")[2]
+        yield sent._action.removesuffix("Batch"), f"arn:aws:sqs:{REGION}:{ACCOUNT}:{name}", {}
+        return
     if sent._action != "redshift:GetClusterCredentials":
         query = parse_qs(urlsplit(sent._path).query)
         yield sent._action, resource, {"s3:prefix": query["prefix"][0]} if "prefix" in query else {}

@@ -17,8 +17,8 @@ def cloud() -> Iterator[Aws]:
 
 @pytest.fixture(scope="package")
 def cluster(cloud: Aws) -> Stack:
-    """The stack with a cluster."""
-    return cloud.deploy("sparkify-cluster", Warehouse="cluster")
+    """The stack with a cluster, and a queue of new objects."""
+    return cloud.deploy("sparkify-cluster", Warehouse="cluster", NewObjectsQueue="true")
 
 
 @pytest.fixture(scope="package")

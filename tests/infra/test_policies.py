@@ -92,7 +92,7 @@ def worker_of(stack: Stack, cloud: Aws, warehouse: Settings) -> Iterator[None]:
     # Every task logs in, which makes clients of AWS's API, whose large descriptions take long to read.
     read = functools.cache(JSONFileLoader().load_file)
     local = {"SSL_CERT_FILE": str(warehouse.redshift_ca), "AIRFLOW_VAR_SPARKIFY_IAM_ROLE": REDSHIFT_ROLE}
-    pipeline._s3_client.cache_clear()
+    pipeline.s3_client.cache_clear()
     with (
         cloud.enforced(stack, create_user) as environment,
         patch.dict(os.environ, environment | local),
@@ -101,7 +101,7 @@ def worker_of(stack: Stack, cloud: Aws, warehouse: Settings) -> Iterator[None]:
         patch.object(JSONFileLoader, "load_file", lambda loader, path: read(path)),
     ):
         yield
-    pipeline._s3_client.cache_clear()
+    pipeline.s3_client.cache_clear()
 
 
 @dataclass(frozen=True)
@@ -258,6 +258,9 @@ def test_without_a_statement_its_step_fails(
         ("airflow", "ReadInput", "list_log_data", r"s3:GetObject on {input}/log_data/\* to"),
         ("airflow", "WriteManifests", "write_file", r"s3:PutObject on {work}/runs/\* to"),
         ("airflow", "ReadManifests", "write_file", r"s3:GetObject on {work}/runs/\* to"),
+        ("airflow", "CountMessages", "use_queue", "sqs:GetQueueAttributes"),
+        ("airflow", "ReceiveMessages", "use_queue", "sqs:ReceiveMessage"),
+        ("airflow", "DeleteMessages", "use_queue", "sqs:DeleteMessage"),
         ("airflow", "LogIn", "log_in", "redshift:GetClusterCredentials"),
         ("copy", "ListInput", "copy_log_data", "s3:ListBucket on {input} with the prefix log_data/2018/11/"),
         ("copy", "ReadInput", "copy_log_data", "s3:GetObject on {input}/log_data/2018/11/events.json to"),
@@ -309,6 +312,9 @@ def test_the_setup_check_names_the_permission_that_is_missing(
         ("ClusterLogInPolicy", "redshift:GetClusterCredentials", "{redshift}dbname:{name}/dev", {}),
         ("ClusterLogInPolicy", "redshift:CreateClusterUser", "{redshift}dbuser:{name}/other", {}),
         ("ClusterLogInPolicy", "redshift:JoinGroup", "{redshift}dbgroup:{name}/admins", {}),
+        ("AirflowQueuePolicy", "sqs:SendMessage", "{queue}", {}),
+        ("AirflowQueuePolicy", "sqs:PurgeQueue", "{queue}", {}),
+        ("AirflowQueuePolicy", "sqs:ReceiveMessage", "{queue}-of-others", {}),
         ("ServerlessLogInPolicy", "redshift-serverless:GetCredentials", "{serverless}workgroup/another", {}),
         ("ServerlessLogInPolicy", "redshift-serverless:UpdateWorkgroup", "{workgroup}", {}),
     ],
@@ -319,6 +325,7 @@ def test_nothing_else_is_permitted(
     arn = resource.format(
         bucket=f"arn:aws:s3:::{cluster.outputs['ManifestBucketName']}",
         name=cluster.name,
+        queue=cluster.outputs["QueueArn"],
         redshift=f"arn:aws:redshift:{REGION}:{ACCOUNT}:",
         serverless=f"arn:aws:redshift-serverless:{REGION}:{ACCOUNT}:",
         workgroup=serverless.outputs["WorkgroupArn"],

@@ -18,6 +18,7 @@ from tests.infra.aws import TEMPLATE, WORKERS, Aws, Kept, Stack, permits
 
 EXAMPLE = (REPOSITORY / ".env.example").read_text()
 README = (REPOSITORY / "infra" / "README.md").read_text()
+QUEUE_URL = "AIRFLOW_VAR_SPARKIFY_QUEUE_URL"
 STACKS = pytest.mark.parametrize("stack", ["cluster", "serverless"], indirect=True)
 
 
@@ -36,7 +37,9 @@ def test_the_environment_is_what_the_example_asks_for(stack: Stack) -> None:
     asked = set(re.findall(r"^(AIRFLOW_\w+)=", EXAMPLE, re.MULTILINE))
     optional = {f"AIRFLOW_VAR_SPARKIFY_{name}" for name in ("MAX_REJECTED_ROWS", "SCHEMA", "ANALYSTS_ROLE")}
     assert asked - set(stack.environment) == optional
-    assert set(stack.environment) <= asked
+    assert set(stack.environment) - {QUEUE_URL} <= asked
+    assert (QUEUE_URL in stack.environment) == ("Queue" in stack.properties)
+    assert f"\n# {QUEUE_URL}=https://sqs." in EXAMPLE
     assert stack.environment["AIRFLOW_VAR_SPARKIFY_LOG_DATA"] == "s3://udacity-dend/log_data/"
     assert stack.environment["AIRFLOW_VAR_SPARKIFY_SONG_DATA"] == "s3://udacity-dend/song_data/"
     assert stack.environment["AIRFLOW_VAR_SPARKIFY_S3_REGION"] == REGION
@@ -128,6 +131,25 @@ def test_the_manifests_are_refused_without_tls(stack: Stack) -> None:
     for action, resource in (("s3:ListBucket", bucket), ("s3:GetObject", f"{bucket}/runs/x")):
         assert permits(statements, action, resource, {"aws:SecureTransport": "true"})
         assert not permits(statements, action, resource, {"aws:SecureTransport": "false"})
+
+
+def test_the_queue_is_encrypted_and_takes_messages_of_the_input_bucket_alone(cluster: Stack) -> None:
+    arn = cluster.outputs["QueueArn"]
+    send, plain = cluster.properties["QueueAccess"]["PolicyDocument"]["Statement"]
+    assert send["Principal"] == {"Service": "s3.amazonaws.com"}
+    assert (send["Effect"], send["Action"], send["Resource"]) == ("Allow", "sqs:SendMessage", arn)
+    assert send["Condition"] == {
+        "ArnEquals": {"aws:SourceArn": "arn:aws:s3:::udacity-dend"},
+        "StringEquals": {"aws:SourceAccount": ACCOUNT},
+    }
+    assert (plain["Effect"], plain["Action"], plain["Resource"]) == ("Deny", "sqs:*", arn)
+    for name in ("Queue", "DeadLetterQueue"):
+        assert cluster.properties[name]["SqsManagedSseEnabled"] in (True, "true")
+    assert cluster.environment[QUEUE_URL].rpartition("/")[2] == arn.rpartition(":")[2]
+
+
+def test_without_being_asked_for_there_is_no_queue(serverless: Stack) -> None:
+    assert not [name for name in serverless.properties if "Queue" in name]
 
 
 # What Redshift gives as external ID when a user of a warehouse runs COPY:
