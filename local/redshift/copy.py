@@ -13,7 +13,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
-from http.client import HTTPConnection, HTTPException
+from http.client import HTTPConnection, HTTPException, IncompleteRead
 from queue import SimpleQueue
 from typing import Any
 from urllib.parse import quote, urlsplit
@@ -221,8 +221,12 @@ class _S3:
 
     def _stream(self, url: str) -> Iterator[bytes]:
         with _reported(url), closing(self._connection()) as connection:
-            _, body = self._get(url, connection)
-            while chunk := body.read(BLOCK):
+            left, body = self._get(url, connection)
+            while left:
+                chunk = body.read(BLOCK)
+                if not chunk:  # which the standard library takes for the end
+                    raise IncompleteRead(b"", left)
+                left -= len(chunk)
                 yield chunk
 
 

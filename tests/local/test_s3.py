@@ -174,12 +174,13 @@ def test_boto3_reads_all_keys_over_pages(seed: Path) -> None:
     with serving(seed) as (_, port), client(port) as bucket:
         for key in keys:
             bucket.put_object(Bucket="sparkify-etl", Key=key, Body=key.encode())
-        pages = bucket.get_paginator("list_objects_v2").paginate(
-            Bucket="sparkify-etl", Prefix="a", PaginationConfig={"PageSize": 2}
-        )
+        paginator = bucket.get_paginator("list_objects_v2")
+        pages = list(paginator.paginate(Bucket="sparkify-etl", Prefix="a", PaginationConfig={"PageSize": 2}))
         found = [each for page in pages for each in page["Contents"]]
         assert [each["Key"] for each in found] == sorted(keys)[:-1]
         assert [each["Size"] for each in found] == [len(key.encode()) for key in sorted(keys)[:-1]]
+        headers = [page["ResponseMetadata"]["HTTPHeaders"] for page in pages]
+        assert not any("x-amzn-requestid" in each for each in headers)  # moto's pages have one
 
 
 def test_plain_reads_leave_the_connection_open_and_others_close_it(seed: Path) -> None:
@@ -195,6 +196,14 @@ def test_plain_reads_leave_the_connection_open_and_others_close_it(seed: Path) -
         connection.request("GET", f"/udacity-dend/{EVENTS}", body=b"GET / HTTP/1.1")
         connection.getresponse().close()
         assert connection.sock is None
+
+
+def test_a_question_mark_may_be_part_of_a_key(seed: Path) -> None:
+    with serving(seed) as (_, port), client(port) as bucket:
+        for key in ("a", "a?acl"):
+            bucket.put_object(Bucket="sparkify-etl", Key=key, Body=key.encode())
+        assert bucket.get_object(Bucket="sparkify-etl", Key="a?acl")["Body"].read() == b"a?acl"
+        assert bucket.get_object_acl(Bucket="sparkify-etl", Key="a")["Grants"]
 
 
 def test_an_object_may_be_empty(seed: Path) -> None:

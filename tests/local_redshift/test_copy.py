@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from moto.moto_server.werkzeug_app import (
     MotoRequestHandler,
     create_backend_app,
 )
+from moto.s3.models import FakeKey, s3_backends
 from werkzeug.serving import make_server
 
 from local.redshift import copy
@@ -34,6 +36,7 @@ from local.redshift.json_lines import convert_later, plan
 from local.redshift.json_rows import MAX_OBJECT, JsonRows, parse_paths
 from local.redshift.json_values import Conversion
 from local.s3 import Handler
+from local.settings import ACCOUNT
 
 ROLE = "arn:aws:iam::123456789012:role/redshift-load"
 COPY = f"COPY t FROM 's3://data/in' IAM_ROLE '{ROLE}' FORMAT AS JSON 'auto'"
@@ -668,20 +671,28 @@ class HangsUp(Handler):
         self.close_connection |= "authorization" not in self.headers
 
 
+@contextmanager
+def serving(handler: type[MotoRequestHandler]) -> Iterator[str]:
+    services = DomainDispatcherApplication(create_backend_app)
+    server = make_server("127.0.0.1", 0, services, threaded=True, request_handler=handler)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.port}"
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
 @pytest.fixture(
     scope="module",
     params=[Handler, HangsUp, MotoRequestHandler],
     ids=["local", "hangs-up", "wants-signatures"],
 )
 def s3_url(request: pytest.FixtureRequest) -> Iterator[str]:
-    services = DomainDispatcherApplication(create_backend_app)
-    server = make_server("127.0.0.1", 0, services, threaded=True, request_handler=request.param)
-    serving = threading.Thread(target=server.serve_forever)
-    serving.start()
-    yield f"http://127.0.0.1:{server.port}"
-    server.shutdown()
-    serving.join()
-    server.server_close()
+    with serving(request.param) as url:
+        yield url
 
 
 @pytest.fixture
@@ -860,6 +871,18 @@ def test_an_s3_that_is_down_is_named() -> None:
     with pytest.raises(SqlError, match="S3 cannot be read: s3://data/in") as failure:
         list(start_load(statement, [column("integer")], "http://127.0.0.1:1").rows())
     assert "python -m local status" in failure.value.hint
+
+
+@pytest.mark.parametrize("lines", [1, 40_000])
+def test_an_object_that_ends_early_fails_the_load(put: Put, lines: int) -> None:
+    put({"in": b'{"a": 1}\n' * lines})
+    stored = s3_backends[ACCOUNT]["aws"].get_object("data", "in")
+    assert isinstance(stored, FakeKey)
+    stored.contentsize += 1
+    statement = parse_copy(COPY)
+    assert statement is not None
+    with serving(HangsUp) as url, pytest.raises(SqlError, match="S3 cannot be read: s3://data/in"):
+        list(start_load(statement, [column("integer")], url).rows())
 
 
 BAD = b'{"a": 1}\n{"a": "x"}\n{"a": 3}\n{"a": "y"}\n{"a": 5}'
