@@ -9,7 +9,7 @@ from xml.sax.saxutils import escape
 
 from moto.s3.models import FakeBucket, FakeKey, S3Backend
 
-from local.objects import bucket_and_key
+from local.objects import asks_for_permission, bucket_and_key
 
 _PARAMETERS = {"list-type", "prefix", "start-after", "continuation-token", "max-keys", "encoding-type"}
 
@@ -27,7 +27,8 @@ def listings_first(moto: WSGIApplication, backend: S3Backend) -> WSGIApplication
     def answer(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         name, key = bucket_and_key(environ)
         bucket = backend.buckets.get(name)
-        if environ["REQUEST_METHOD"] == "GET" and not key and bucket is not None:
+        is_ours = environ["REQUEST_METHOD"] == "GET" and not key and not asks_for_permission()
+        if is_ours and bucket is not None:
             try:
                 page = _page(backend, bucket, environ.get("QUERY_STRING", ""))
             except (ValueError, KeyError):

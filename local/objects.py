@@ -1,6 +1,7 @@
 """What clients changed on the local S3, kept in a file, for moto keeps objects in memory alone."""
 
 import json
+import math
 import sqlite3
 from collections.abc import Iterable
 from datetime import datetime
@@ -8,6 +9,7 @@ from pathlib import Path
 from threading import Lock
 from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
+from moto import settings
 from moto.s3.models import FakeKey, S3Backend
 
 from local.settings import REGION
@@ -68,6 +70,15 @@ class ChangedObjects:
             self._file.execute(
                 "INSERT OR REPLACE INTO objects VALUES (?, ?, ?, ?, ?, ?)", [bucket, key, *row]
             )
+
+
+def asks_for_permission() -> bool:
+    """
+    Tell whether moto holds requests against the policies of IAM, which it begins to when a client says so.
+
+    https://docs.getmoto.org/en/latest/docs/iam.html
+    """
+    return math.inf != settings.INITIAL_NO_AUTH_ACTION_COUNT
 
 
 def keeping_changes(

@@ -21,7 +21,7 @@ from werkzeug.serving import make_server
 
 from local import temporary_password
 from local.listings import listings_first
-from local.objects import ChangedObjects, keeping_changes
+from local.objects import ChangedObjects, asks_for_permission, keeping_changes
 from local.settings import (
     ACCOUNT,
     INPUT_BUCKET,
@@ -94,7 +94,7 @@ class Handler(MotoRequestHandler):
     def _asked_for(self) -> FakeKey | None:
         """Return the object that a plain read asks for; None for any other request, which is moto's."""
         headers = {name.lower() for name in self.headers}
-        if self.command != "GET" or "?" in self.path or headers & _NOT_PLAIN:
+        if self.command != "GET" or "?" in self.path or headers & _NOT_PLAIN or asks_for_permission():
             return None
         bucket, _, key = unquote(self.path).lstrip("/").partition("/")
         buckets = s3_backends[ACCOUNT]["aws"].buckets

@@ -4,13 +4,12 @@ import json
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from airflow.providers.amazon.aws.hooks.s3 import S3Hook
 from airflow.providers.common.sql.operators.sql import BaseSQLOperator
 from botocore.exceptions import BotoCoreError, ClientError
 
 from sparkify.batches import TURN
 from sparkify.errors import explained
-from sparkify.files import open_object
+from sparkify.files import open_object, s3_hook
 from sparkify.ledger import LEDGER
 from sparkify.notifications import delete_messages
 from sparkify.replace import replace_changed_rows
@@ -117,7 +116,7 @@ class RecordFilesOperator(BaseSQLOperator):
         if not messages:
             return
         try:
-            receipts = json.load(open_object(S3Hook(aws_conn_id=self.aws_conn_id), messages["receipts"]))
+            receipts = json.load(open_object(s3_hook(self.aws_conn_id), messages["receipts"]))
         except (BotoCoreError, ClientError) as error:
             self.log.warning("The run's messages were not deleted, and will come again: %s", error)
         else:
