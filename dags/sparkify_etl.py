@@ -79,12 +79,12 @@ def sparkify_etl():
         stage_events = StageToRedshiftOperator(
             task_id="stage_events",
             copy_options=["TIMEFORMAT 'epochmillisecs'"],
-            found="{{ ti.xcom_pull(task_ids='find_new_files')['staging_events'] | tojson }}",
+            found="{{ handed_over(ti, 'staging_events') }}",
             **source_of("staging_events"),
         )
         stage_songs = StageToRedshiftOperator(
             task_id="stage_songs",
-            found="{{ ti.xcom_pull(task_ids='find_new_files')['staging_songs'] | tojson }}",
+            found="{{ handed_over(ti, 'staging_songs') }}",
             **source_of("staging_songs"),
         )
         check_staging = DataQualityOperator(
@@ -137,7 +137,7 @@ def sparkify_etl():
         task_id="record_files",
         staging_task_ids=["stage_events", "stage_songs"],
         fact_task_ids=["load_fact_songplays", "relink_songplays"],
-        messages="{{ ti.xcom_pull(task_ids='find_new_files')['messages'] | tojson }}",
+        messages="{{ handed_over(ti, 'messages') }}",
         **COPY,
     )
 

@@ -263,6 +263,13 @@ def test_a_file_that_changes_after_it_was_listed_is_loaded_in_the_end(runs, ware
     assert rows(warehouse, "SELECT COUNT(*) FROM fact_songplays") == [(2,)]
 
 
+def test_a_run_that_began_with_an_older_release_is_finished_by_this_one(runs, s3_requests):
+    runs.pipeline.run("run-0", variables=PREFIXES, to_task="create_tables")["find_new_files"] = True
+    s3_requests.clear()
+    run = runs.pipeline.run("run-0", variables=PREFIXES, from_task="stage_events")
+    assert (run["load_fact_songplays"]["inserted"], s3_requests["ListObjectsV2", "runs"]) == (2, 2)
+
+
 def test_tables_that_are_dropped_after_the_listing_are_loaded_with_everything(runs, warehouse):
     runs()
     runs.pipeline.asset_state[WAREHOUSE.name]["listings"]["datasets"]["staging_events"]["newest"] = (

@@ -1,5 +1,6 @@
 """Whose files the staging tables hold, so that two runs at once cannot mix theirs."""
 
+import json
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -79,8 +80,20 @@ def loaded_sessions(ti: "RuntimeTaskInstanceProtocol") -> str:
     return ti.xcom_pull(task_ids="load_fact_songplays")["indexed"]
 
 
+def handed_over(ti: "RuntimeTaskInstanceProtocol", name: str) -> str:
+    """
+    Return as JSON what ``find_new_files`` handed over, ``null`` if it was that of an older release.
+
+    :param ti: a task after ``find_new_files``
+    :param name: a staging table, or ``messages``
+    """
+    found = ti.xcom_pull(task_ids="find_new_files")
+    return json.dumps(found[name] if isinstance(found, dict) else None)
+
+
 #: What templates may call.
 MACROS: dict[str, Any] = {
+    "handed_over": handed_over,
     "identifier": identifier,
     "loaded_plays": loaded_plays,
     "loaded_sessions": loaded_sessions,
