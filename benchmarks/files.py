@@ -3,8 +3,8 @@ What many files cost: thousands in one run, and three new ones among many that a
 
 ``python -m benchmarks.files [NEW] [KNOWN]`` starts a stack of its own. It loads NEW song objects (15,000 by
 default) in one run; then it records KNOWN (100,000) in the ledger, and runs once more with three new ones. It
-prints what each run took, by task, the ratio of the second to a run with three new ones among a thousand, and
-the most memory that the process held.
+keeps what each run took, beside one with three new ones among a thousand, and the most memory that the
+process held.
 """
 
 import json
@@ -21,6 +21,7 @@ from typing import Any
 os.environ["AIRFLOW__LOGGING__LOGGING_LEVEL"] = "ERROR"  # Airflow reads it when it is first imported
 
 from benchmarks.local_stack import local_stack
+from benchmarks.results import Table, keep
 
 # What is above tells Airflow where its settings are, and Python where the plugins are.
 # isort: split
@@ -33,6 +34,7 @@ from sparkify.sql import copy_json
 from tests.pipeline import Pipeline, S3Hook
 
 FEW = 1000
+SHOWN = ("find_new_files", "stage_songs", "check_star")
 PLAY = {"sessionId": 1, "itemInSession": 0, "page": "NextSong", "userId": "8", "ts": 1541106000796}
 PLAY |= {"level": "free"}
 WORK = "s3://sparkify-etl/benchmark"
@@ -40,7 +42,7 @@ WORK = "s3://sparkify-etl/benchmark"
 
 def main(new: int, known: int) -> None:
     """
-    Print what the runs cost.
+    Measure what the runs cost.
 
     :param new: objects of the first run
     :param known: keys below the prefix in the last one
@@ -57,17 +59,28 @@ def main(new: int, known: int) -> None:
 
 
 def measure(new: int, known: int) -> None:
-    """Run with few, new and known objects, and print what each run took."""
-    print(f"before the runs, the process held {memory():.0f} MB")
+    """Run with few, new and known objects, and keep what each run took."""
+    before = memory()
     few = Bench("few")
-    few.run(f"{FEW:,} new objects")
-    among_few = few.run(f"3 new objects among {FEW:,}", more=3)
     many = Bench("new")
-    many.run(f"{new:,} new objects")
+    runs = [
+        few.run(f"{FEW:,} new objects"),
+        few.run(f"3 new objects among {FEW:,}", more=3),
+        many.run(f"{new:,} new objects"),
+    ]
     many.prefixes["sparkify_song_data"] = "s3://udacity-dend/song_data/"
     many.record("s3://udacity-dend/song_data/")
-    among_many = many.run(f"3 new objects among {known + FEW:,}", more=3)
-    print(f"ratio {among_many / among_few:.2f}")
+    runs.append(many.run(f"3 new objects among {known + FEW:,}", more=3))
+    keep(
+        "files",
+        [
+            Table(
+                f"Runs with objects of a song each; before them, the process held {before:.0f} MB",
+                ("", "seconds", *(f"`{task}`" for task in SHOWN), "MB at most"),
+                runs,
+            )
+        ],
+    )
 
 
 class Bench:
@@ -81,8 +94,8 @@ class Bench:
         self.s3, self.pipeline, self.runs = S3Hook(aws_conn_id="aws_default"), Pipeline(), 0
         self.prefixes = {"sparkify_song_data": f"s3://udacity-dend/song_data/{part}/"}
 
-    def run(self, what: str, more: int = 0) -> float:
-        """Run once, with some more objects; print and return the seconds that it took."""
+    def run(self, what: str, more: int = 0) -> tuple[str | float, ...]:
+        """Run once, with some more objects; return what it is about, and what it took."""
         prefix = self.prefixes["sparkify_song_data"].removeprefix("s3://udacity-dend/")
         for number in range(more):
             self.s3.load_string(
@@ -92,12 +105,9 @@ class Bench:
         self.runs += 1
         with timed_tasks(self.pipeline, seconds):
             result = self.pipeline.run(f"{prefix}-{self.runs}", variables=self.prefixes)
-        account = result["record_files"]["staging_songs"]
-        total = sum(seconds.values())
-        slowest = sorted(seconds.items(), key=lambda item: -item[1])[:5]
-        print(f"{what}: {total:.1f} s, {account['files']:,} files staged, peak {memory():.0f} MB")
-        print("    " + ", ".join(f"{task} {took:.1f} s" for task, took in slowest))
-        return total
+        staged = result["record_files"]["staging_songs"]["files"]
+        assert staged == more or not more, f"{staged} files were staged"
+        return (what, sum(seconds.values()), *(seconds[task] for task in SHOWN), memory())
 
     def record(self, prefix: str) -> None:
         """Write all objects of a prefix to the ledger, as if they had been loaded."""
