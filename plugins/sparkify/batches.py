@@ -82,7 +82,7 @@ def loaded_sessions(ti: "RuntimeTaskInstanceProtocol") -> str:
 
 def handed_over(ti: "RuntimeTaskInstanceProtocol", name: str) -> str:
     """
-    Return as JSON what ``find_new_files`` handed over, ``null`` if it was that of an older release.
+    Return as JSON what ``find_new_files`` handed over: ``null`` where there was none, or an older release's.
 
     :param ti: a task after ``find_new_files``
     :param name: a staging table, or ``messages``
