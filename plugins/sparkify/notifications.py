@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 # As many as SQS takes in one request, to receive and to delete.
 BATCH = 10
 # So many messages does a run receive at most. SQS hands out 120,000 that are not deleted
-# (https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/quotas-messages.html).
+# (https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/quotas-queues.html).
 MOST_MESSAGES = 100_000
 # For so long nobody else receives them: a little less than until the next hour's run, which shall have those
 # of a run that failed. A receipt is good for longer, until the message is received again.
