@@ -16,7 +16,8 @@ from statistics import median
 import psutil
 import psycopg
 
-os.environ["AIRFLOW__LOGGING__LOGGING_LEVEL"] = "ERROR"  # Airflow reads it when it is first imported
+if __name__ == "__main__":  # Airflow reads it when it is first imported
+    os.environ["AIRFLOW__LOGGING__LOGGING_LEVEL"] = "ERROR"
 
 from benchmarks.local_stack import local_stack
 from benchmarks.results import Table, keep

@@ -17,7 +17,8 @@ from typing import Any
 
 import psycopg
 
-os.environ["AIRFLOW__LOGGING__LOGGING_LEVEL"] = "ERROR"  # Airflow reads it when it is first imported
+if __name__ == "__main__":  # Airflow reads it when it is first imported
+    os.environ["AIRFLOW__LOGGING__LOGGING_LEVEL"] = "ERROR"
 
 from tests.conftest import SETTINGS, bound  # sets Airflow up
 

@@ -22,7 +22,8 @@ from typing import Any
 import psutil
 import psycopg
 
-os.environ["AIRFLOW__LOGGING__LOGGING_LEVEL"] = "ERROR"  # Airflow reads it when it is first imported
+if __name__ == "__main__":  # Airflow reads it when it is first imported
+    os.environ["AIRFLOW__LOGGING__LOGGING_LEVEL"] = "ERROR"
 
 from benchmarks.files import PLAY, memory, song
 from benchmarks.local_stack import local_stack

@@ -1,6 +1,7 @@
 """What benchmarks find: the comparison without which ``make bench-peers`` tells no time, and kept tables."""
 
 import json
+import re
 import subprocess
 import sys
 
@@ -132,16 +133,34 @@ def test_a_broken_file_of_dags_fails_the_benchmark(tmp_path, monkeypatch):
         airflow_cost.measure_parsing([tmp_path / "broken.py"])
 
 
-def test_tables_are_printed_and_kept(tmp_path, monkeypatch, capsys):
+def test_tables_are_printed_kept_and_written_to_their_place(tmp_path, monkeypatch, capsys):
+    page = tmp_path / "benchmarks.md"
     monkeypatch.setattr(results, "FOLDER", tmp_path / "results")
+    monkeypatch.setattr(results, "PAGE", page)
+    place = "<!-- scale: written by make bench -->{}<!-- end of scale -->\nAfter"
+    page.write_text(f"Before\n{place.format('old')}")
     rows: list[list[str | float]] = [["1 year", 175200, 17.62], ["3 years", 2, 204.6]]
     results.keep("scale", [results.Table("Listing", ["after", "keys", "s"], rows)])
-    assert capsys.readouterr().out.splitlines()[-4:] == [
+    printed = capsys.readouterr().out.strip()
+    assert printed.splitlines()[2:6] == [
         "| after | keys | s |",
         "| --- | ---: | ---: |",
         "| 1 year | 175,200 | 17.6 |",
         "| 3 years | 2 | 205 |",
     ]
+    assert page.read_text() == "Before\n" + place.format(f"\n\n{printed}\n\n")
     kept = json.loads((tmp_path / "results" / "scale.json").read_text())
     assert kept["tables"] == [{"title": "Listing", "columns": ["after", "keys", "s"], "rows": rows}]
     assert {"date", "machine", "versions"} < kept.keys()
+
+
+def test_a_benchmark_that_has_no_place_in_the_page_fails(tmp_path, monkeypatch):
+    monkeypatch.setattr(results, "FOLDER", tmp_path / "results")
+    with pytest.raises(ValueError, match="has no lines <!-- nowhere: written by make bench -->"):
+        results.keep("nowhere", [])
+
+
+def test_every_benchmark_has_a_place_in_the_page():
+    run = re.findall(r"-m benchmarks\.(\w+)", (REPOSITORY / "Makefile").read_text())
+    places = re.findall(r"<!-- (\w+): written by make bench -->", results.PAGE.read_text())
+    assert sorted(name.removesuffix("_cost") for name in run) == sorted(places)
