@@ -5,6 +5,7 @@ import socket
 import subprocess
 import sys
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
@@ -204,6 +205,18 @@ def test_a_question_mark_may_be_part_of_a_key(seed: Path) -> None:
             bucket.put_object(Bucket="sparkify-etl", Key=key, Body=key.encode())
         assert bucket.get_object(Bucket="sparkify-etl", Key="a?acl")["Body"].read() == b"a?acl"
         assert bucket.get_object_acl(Bucket="sparkify-etl", Key="a")["Grants"]
+
+
+def test_who_may_not_read_or_list_may_not_where_permissions_are_asked_for(seed: Path) -> None:
+    with serving(seed) as (_, port), client(port) as bucket:
+        bucket.put_object(Bucket="sparkify-etl", Key="a", Body=b"a")
+        url = f"http://127.0.0.1:{port}/moto-api/reset-auth"
+        from_now_on = urllib.request.Request(url, b"0", {"Content-Type": "text/plain"})
+        urllib.request.urlopen(from_now_on).close()
+        with pytest.raises(ClientError, match="InvalidAccessKeyId"):
+            bucket.list_objects_v2(Bucket="sparkify-etl")
+        with pytest.raises(urllib.error.HTTPError, match="403"):
+            urllib.request.urlopen(f"http://127.0.0.1:{port}/sparkify-etl/a")
 
 
 def test_an_object_may_be_empty(seed: Path) -> None:
