@@ -23,6 +23,7 @@ log = logging.getLogger(__name__)
 QUALITY_RESULTS = "etl_quality_results"
 MOST_EXAMPLES = 5
 MASK = "***"
+_KEPT_AS = {"failed": "error", "warning": "warn", "passed": "pass"}
 
 
 @dataclass(frozen=True)
@@ -94,8 +95,8 @@ def keep(findings: Sequence[Finding], run_id: str) -> Transaction[None]:
     """
     Keep findings in ``etl_quality_results``, in place of those that the same run had of the same checks.
 
-    A warning is kept as one, whatever the check's severity, so that ``severity`` with ``failed_rows`` says
-    whether the run was stopped.
+    Where rows were found, ``severity`` is what came of them: ``error`` stopped the run, ``warn`` was told,
+    and ``pass`` is tolerated.
 
     :param findings: the findings
     :param run_id: the run
@@ -113,7 +114,7 @@ def keep(findings: Sequence[Finding], run_id: str) -> Transaction[None]:
         [
             (
                 *(run_id, finding.check.name, finding.check.table),
-                "warn" if finding.outcome == "warning" else finding.check.severity,
+                _KEPT_AS[finding.outcome] if finding.failed_rows else finding.check.severity,
                 finding.failed_rows,
                 cut("\n".join(finding.examples), 65535) or None,
                 now,

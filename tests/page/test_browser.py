@@ -196,12 +196,13 @@ def test_the_pipelines_view_shows_runs_files_checks_and_rejected_rows(
     expect(page.locator("#card-rejected_rows tbody pre")).to_have_text("<b>{}</b>")  # text, no HTML
 
 
-def test_a_check_tells_what_its_last_run_found(ui: Page, loaded: str) -> None:
+def test_a_check_tells_what_its_last_run_found_and_whether_it_is_tolerated(ui: Page, loaded: str) -> None:
     columns = ["table_name", "check_name", "severity", "run_id", "failed_rows", "checked_at"]
     results = [
         ["dim_users", "dim_users: of both", "error", "hour", 0, "2018-11-30T02:00:00"],
         ["dim_users", "dim_users: of both", "error", "audit", 2, "2018-11-30T01:00:00"],
         ["dim_users", "dim_users: of the audit", "error", "audit", 3, "2018-11-30T01:00:00"],
+        ["dim_users", "dim_users: tolerated", "pass", "audit", 4, "2018-11-30T01:00:00"],
     ]
 
     def answer(route: Route) -> None:
@@ -214,6 +215,11 @@ def test_a_check_tells_what_its_last_run_found(ui: Page, loaded: str) -> None:
         ("dim_users: of the audit", "3"),
         ("dim_users: of both", "0"),
     ]
+    card = ui.locator("#card-check_results")
+    card.get_by_text("1 checks found nothing").click()
+    expect(card.get_by_role("row", name="dim_users: tolerated").locator(".passed")).to_have_attribute(
+        "aria-label", re.compile("^4 rows are tolerated, ")
+    )
     ui.unroute_all()
 
 

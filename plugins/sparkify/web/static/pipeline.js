@@ -127,21 +127,24 @@ function checks(body, results) {
   // An hourly run and an audit each have checks that the other has not.
   const lastRun = (name) => runIds.findLast((runId) => latest.has(`${name}\n${runId}`));
   const now = (name) => latest.get(`${name}\n${lastRun(name)}`).failed_rows;
-  const found = new Set(results.filter((result) => result.failed_rows).map((result) => result.check_name));
+  const passed = (result) => !result.failed_rows || result.severity === "pass"; // what it found is tolerated
+  const found = new Set(results.filter((result) => !passed(result)).map((result) => result.check_name));
   const names = [...new Set(results.map((result) => result.check_name))];
   const quiet = names.filter((name) => !found.has(name));
+  const outcome = (result) => {
+    if (!result.failed_rows) return "passed";
+    return `${written(result.failed_rows)} rows${passed(result) ? " are tolerated" : ""}`;
+  };
   const cell = (name) => (runId) => {
     const result = latest.get(`${name}\n${runId}`);
     const state = !result
       ? "none"
-      : !result.failed_rows
+      : passed(result)
         ? "passed"
         : result.severity === "warn"
           ? "warned"
           : "failed";
-    const label = !result
-      ? "not checked"
-      : `${result.failed_rows ? `${written(result.failed_rows)} rows` : "passed"}, ${written(result.checked_at)}`;
+    const label = !result ? "not checked" : `${outcome(result)}, ${written(result.checked_at)}`;
     return element("span", { class: `result ${state}`, role: "img", "aria-label": label, title: label });
   };
   const rows = (caption, shown) =>
