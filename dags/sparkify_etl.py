@@ -29,7 +29,7 @@ from sparkify.operators import (
 )
 from sparkify.params import PARAMS
 from sparkify.ranges import Index
-from sparkify.settings import COPY, DEFAULT_ARGS, PREFIXES, SOURCES, WORK_PREFIX, source_of
+from sparkify.settings import COPY, DEFAULT_ARGS, LOOK, SOURCES, source_of
 from sparkify.state import WAREHOUSE
 from sparkify.tables import ANALYSTS_GRANTS, DDL, MIGRATIONS, SQL_FOLDER, STAGING, STAR
 
@@ -60,13 +60,7 @@ def sparkify_etl():
     find_new_files = ShortCircuitOperator(
         task_id="find_new_files",
         python_callable=look_for_new_files,
-        op_kwargs={
-            "prefixes": PREFIXES,
-            "work_prefix": WORK_PREFIX,
-            "queue_url": "{{ var.value.get('sparkify_queue_url', '') }}",
-            "conn_id": "redshift",
-            "aws_conn_id": "aws_default",
-        },
+        op_kwargs={**LOOK, "conn_id": "redshift", "aws_conn_id": "aws_default"},
         inlets=[WAREHOUSE, *SOURCES.values()],
         doc_md="Lists both prefixes, once for all tasks, or receives S3's notifications, if"
         " `sparkify_queue_url` is set. If there is nothing new since the last complete run, all else is"
@@ -79,14 +73,9 @@ def sparkify_etl():
         stage_events = StageToRedshiftOperator(
             task_id="stage_events",
             copy_options=["TIMEFORMAT 'epochmillisecs'"],
-            found="{{ handed_over(ti, 'staging_events') }}",
             **source_of("staging_events"),
         )
-        stage_songs = StageToRedshiftOperator(
-            task_id="stage_songs",
-            found="{{ handed_over(ti, 'staging_songs') }}",
-            **source_of("staging_songs"),
-        )
+        stage_songs = StageToRedshiftOperator(task_id="stage_songs", **source_of("staging_songs"))
         check_staging = DataQualityOperator(
             task_id="check_staging", checks=checks_of(*STAGING, scope="batch"), reads=STAGING
         )

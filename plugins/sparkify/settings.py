@@ -22,6 +22,13 @@ SOURCES = {"staging_events": Asset("sparkify_log_data"), "staging_songs": Asset(
 #: Where each run keeps files of its own.
 WORK_PREFIX = "{{ var.value.sparkify_work_prefix }}"
 
+#: Where a run looks for new files.
+LOOK = {
+    "prefixes": PREFIXES,
+    "work_prefix": WORK_PREFIX,
+    "queue_url": "{{ var.value.get('sparkify_queue_url', '') }}",
+}
+
 #: How COPY reads S3.
 COPY = {
     "iam_role": "{{ var.value.sparkify_iam_role }}",
@@ -48,6 +55,7 @@ def source_of(staging_table: str) -> dict[str, Any]:
         "prefix": PREFIXES[staging_table],
         "inlets": [SOURCES[staging_table]],
         "json": "auto ignorecase",
+        "found": f"{{{{ handed_over(ti, '{staging_table}') }}}}",
         "work_prefix": WORK_PREFIX,
         "max_rejected_rows": "{{ var.value.get('sparkify_max_rejected_rows', 100) }}",
         **COPY,
