@@ -185,7 +185,7 @@ def test_the_pipelines_view_shows_runs_files_checks_and_rejected_rows(
     assert latest[4] == "30"
     files = [row[:2] for row in texts(page, "files_by_dataset")]
     assert files == [["staging_events", "30"], ["staging_songs", "303"]]
-    page.get_by_text(re.compile("checks found nothing in the last runs")).click()
+    page.get_by_text(re.compile("checks passed in the last runs")).click()
     checks = {name: found for name, _, found in texts(page, "check_results")}
     assert checks["fact_songplays: one row per songplay_id"] == "0"
     page.get_by_role("searchbox", name="Reason").fill("overflow")
@@ -212,7 +212,7 @@ def test_a_check_tells_what_its_last_run_found_and_whether_it_is_tolerated(ui: P
     ui.route("**/sparkify/api/check_results*", answer)
     ui.goto("/sparkify/#pipeline")
     card = ui.locator("#card-check_results")
-    card.get_by_text("1 checks found nothing").click()
+    card.get_by_text("1 checks passed").click()
     assert [(name, now) for name, _, now in texts(ui, "check_results")] == [
         ("dim_users: of the audit", "3"),
         ("dim_users: of both", "0"),

@@ -116,7 +116,7 @@ function runs() {
   return element("section", { class: "card wide", id: "card-runs" }, element("h2", {}, "Last runs"), body);
 }
 
-// A row for each check, a cell for each run, the oldest on the left; what found nothing in any run is folded.
+// A row for each check, a cell for each run, the oldest on the left; the checks that passed in all of them are folded.
 function checks(body, results) {
   const latest = new Map();
   for (const result of results) {
@@ -128,9 +128,9 @@ function checks(body, results) {
   const lastRun = (name) => runIds.findLast((runId) => latest.has(`${name}\n${runId}`));
   const now = (name) => latest.get(`${name}\n${lastRun(name)}`).failed_rows;
   const passed = (result) => !result.failed_rows || result.severity === "pass"; // what it found is tolerated
-  const found = new Set(results.filter((result) => !passed(result)).map((result) => result.check_name));
+  const noticed = new Set(results.filter((result) => !passed(result)).map((result) => result.check_name));
   const names = [...new Set(results.map((result) => result.check_name))];
-  const quiet = names.filter((name) => !found.has(name));
+  const passing = names.filter((name) => !noticed.has(name));
   const outcome = (result) => {
     if (!result.failed_rows) return "passed";
     return `${written(result.failed_rows)} rows${passed(result) ? " are tolerated" : ""}`;
@@ -157,18 +157,18 @@ function checks(body, results) {
       ],
       shown,
     );
-  if (found.size) {
-    const loud = names
-      .filter((name) => found.has(name))
+  if (noticed.size) {
+    const others = names
+      .filter((name) => noticed.has(name))
       .sort((one, other) => (now(other) > 0) - (now(one) > 0));
-    body.append(rows("Checks that found something in the last runs", loud));
+    body.append(rows("Checks that warned or failed in the last runs", others));
   }
   body.append(
     element(
       "details",
       { class: "folded" },
-      element("summary", {}, `${written(quiet.length)} checks found nothing in the last runs`),
-      rows("Checks that found nothing in the last runs", quiet),
+      element("summary", {}, `${written(passing.length)} checks passed in the last runs`),
+      rows("Checks that passed in the last runs", passing),
     ),
   );
 }
