@@ -11,11 +11,13 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 REPOSITORY = Path(__file__).parents[1]
 FOLDER = REPOSITORY / "benchmarks" / "results"
 PAGE = REPOSITORY / "docs" / "benchmarks.md"
-# Read when a benchmark begins: what it does itself is no sign of a busy machine.
-LOAD_BEFORE = os.getloadavg()[0]
+# Measured when a benchmark begins: what it does itself, or one before it did, is no sign of a busy machine.
+BUSY_BEFORE = psutil.cpu_percent(interval=1)
 
 
 @dataclass(frozen=True)
@@ -67,7 +69,7 @@ def circumstances(**versions: str) -> dict[str, Any]:
         "cpu": names[0] if names else platform.processor() or platform.machine(),
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         "system": platform.system(),
-        "load_before": LOAD_BEFORE,
+        "busy_before": BUSY_BEFORE,
     }
     own = {"Airflow": version("apache-airflow"), "Python": platform.python_version()}
     return {"date": f"{datetime.now():%Y-%m-%d}", "machine": machine, "versions": own | versions}
@@ -85,11 +87,11 @@ def measured(result: Mapping[str, Any]) -> str:
     """
     machine = result["machine"]
     versions = ", ".join(f"{name} {number}" for name, number in result["versions"].items())
-    busy = machine["load_before"] > machine["cores"] / 2
-    warning = "**Other programs kept the machine busy: the times are too long, the ratios rough.** " * busy
+    busy = machine["busy_before"]
+    warning = "**Other programs kept the machine busy: the times are too long, the ratios rough.** "
     return (
-        f"{warning}Measured on {result['date']}: {machine['cores']} cores, {machine['cpu']},"
-        f" {machine['system']}, load {machine['load_before']:.1f} before. {versions}."
+        f"{warning if busy > 20 else ''}Measured on {result['date']}: {machine['cores']} cores, {machine['cpu']},"
+        f" {machine['system']}, {busy:.0f} % busy before. {versions}."
     )
 
 
