@@ -90,8 +90,8 @@ def measured(result: Mapping[str, Any]) -> str:
     busy = machine["busy_before"]
     warning = "**Other programs kept the machine busy: the times are too long, the ratios rough.** "
     return (
-        f"{warning if busy > 20 else ''}Measured on {result['date']}: {machine['cores']} cores, {machine['cpu']},"
-        f" {machine['system']}, {busy:.0f} % busy before. {versions}."
+        f"{warning if busy > 20 else ''}Measured on {result['date']}: {machine['cores']} cores,"
+        f" {machine['cpu']}, {machine['system']}, {busy:.0f} % busy before. {versions}."
     )
 
 

@@ -4,13 +4,14 @@ import json
 import re
 import subprocess
 import sys
+from xml.etree import ElementTree
 
 import psycopg
 import pytest
 
 from benchmarks import airflow_cost, results, scale
 from benchmarks.peers.plain_sql import STAR, create_table
-from benchmarks.peers.report import task_seconds
+from benchmarks.peers.report import OURS, parts, plot, task_seconds
 from benchmarks.peers.star import StarsDiffer, require_same, star_of, summary
 from local.redshift import postgres
 from local.settings import REDSHIFT_DATABASE
@@ -86,6 +87,15 @@ def test_the_time_of_a_task_is_read_from_the_log():
         "2026-11-27T18:18:45.595Z [info     ] [DAG TEST] end task task_id=load_dim_songs map_index=-1 [x]\n"
     )
     assert task_seconds(log) == {"load_dim_songs": 2.5}
+
+
+def test_the_bar_of_this_project_shows_what_its_seconds_were_made_of():
+    tasks = {"find_new_files": 5.0, "stage_events": 7.0, "check_staging": 1.0, "check_star": 2.0}
+    made_of = parts({"seconds": {OURS: [17.0, 20.0]}, "ours": {"tasks": tasks}})
+    assert made_of == {"Airflow, listing": 10.0, "loading": 7.0, "checks": 3.0}
+    drawn = ElementTree.fromstring(plot({OURS: [20.0], "psql": [5.0]}, made_of))
+    _, psql, *ours = (float(bar.attrib["width"]) for bar in drawn.iter("{http://www.w3.org/2000/svg}rect"))
+    assert [bar / psql for bar in ours] == pytest.approx([2.0, 1.4, 0.6], rel=0.01)
 
 
 @pytest.mark.skipif(
