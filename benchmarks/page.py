@@ -33,7 +33,7 @@ from benchmarks.results import Table, keep
 from sparkify.tables import SQL_FOLDER
 from sparkify.web.questions import QUESTIONS, answer
 
-ROUNDS = 5
+ROUNDS = 3
 ASKED = [name for name, question in QUESTIONS.items() if "range_start" in question.parameters]
 RANGES = {"28 days": datetime(2018, 11, 3), "all time": datetime(1900, 1, 1)}
 END = datetime(2018, 12, 1)
