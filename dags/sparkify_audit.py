@@ -68,7 +68,7 @@ def sparkify_audit():
         task_id="count_plays",
         python_callable=compare_plays,
         op_kwargs={"prefix": PREFIXES["staging_events"], **CONNECTIONS},
-        doc_md="Reads some files, and holds their plays of each day against those of the warehouse.",
+        doc_md="Reads some files, and compares their plays of each day with those of the warehouse.",
     )
 
     chain(wait_for_load, find_tables, [check_tables, compare_files, count_plays])

@@ -23,7 +23,7 @@ INTRODUCTION = """\
 
 Every kind of statement that the DAGs and the questions of analysts send, one line each: why it is right on
 Amazon Redshift, which locks it takes, what it costs there, and where Amazon says so. `make test` runs all of
-them and holds each statement that was sent against this list, so none is missing and none is too many.
+them and compares each statement that was sent with this list, so none is missing and none is too many.
 
 The local Redshift shows what statements return. This page is about what only a cluster could show: it is
 reasoned from Amazon's documentation, and was not tried on one. All of it holds for provisioned clusters and

@@ -174,3 +174,11 @@ def test_every_benchmark_has_a_place_in_the_page():
     run = re.findall(r"-m benchmarks\.(\w+)", (REPOSITORY / "Makefile").read_text())
     places = re.findall(r"<!-- (\w+): written by make bench -->", results.PAGE.read_text())
     assert sorted(name.removesuffix("_cost") for name in run) == sorted(places)
+
+
+@pytest.mark.parametrize(("busy", "warned"), [(20.0, False), (21.0, True)])
+def test_figures_of_a_busy_machine_say_so(busy, warned, monkeypatch):
+    monkeypatch.setattr(results, "BUSY_BEFORE", busy)
+    told = results.measured(results.circumstances())
+    assert told.startswith("**Other programs kept the machine busy") == warned
+    assert f", {busy:.0f} % busy before." in told

@@ -1,5 +1,5 @@
 """
-Runs every case of ``conformance/*.yaml`` as Airflow's driver does, and holds it against AWS's documentation.
+Runs every case of ``conformance/*.yaml`` as Airflow's driver does, and compares it with AWS's documentation.
 
 A file is a ``group`` of ``cases``; ``differs`` says that Redshift does otherwise. A case has a ``statement``,
 and what is to come of it: ``expect``, a value or a list of rows, compared with their types; or ``error``, how
