@@ -145,12 +145,14 @@ class Postgres:
 
     def _backends(self) -> list[psutil.Process]:
         """Return the processes that work on the data."""
-        data = str(self._data.resolve())
-        return [
-            each
-            for each in psutil.process_iter(["cwd"])
-            if each.info["cwd"] == data and _is_postgres(each.pid)
-        ]
+        data, backends = str(self._data.resolve()), []
+        for process in psutil.process_iter():
+            # psutil 7.0, which Airflow 3.0 comes with, lets through the FileNotFoundError of a process that
+            # is just ending (https://github.com/giampaolo/psutil/issues/2514).
+            with suppress(psutil.Error, FileNotFoundError):
+                if process.cwd() == data and _is_postgres(process.pid):
+                    backends.append(process)
+        return backends
 
     def _install_catalog(self) -> None:
         with psycopg.connect(dsn(self._settings, "postgres"), autocommit=True) as connection:

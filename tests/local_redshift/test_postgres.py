@@ -1,12 +1,14 @@
 import os
 import pwd
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import psutil
 import psycopg
 import pytest
 
@@ -70,6 +72,24 @@ def test_the_lock_of_a_dead_postmaster_does_not_matter(running: Postgres, settin
     lock.write_text(f"{os.getpid()}\n")  # a process that lives, and is not PostgreSQL
     running.start()
     assert ask(running, "SELECT 1") == 1
+
+
+def test_a_process_that_ends_while_backends_are_looked_for_does_not_matter(
+    running: Postgres, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder_of = psutil.Process.cwd
+
+    def cwd(process: psutil.Process) -> str:
+        if process.pid == os.getpid():
+            raise FileNotFoundError(f"/proc/{process.pid}/cwd")
+        return folder_of(process)
+
+    lock = settings.home / "postgres" / "data" / "postmaster.pid"
+    os.kill(int(lock.read_text().split()[0]), signal.SIGKILL)
+    with monkeypatch.context() as patch:
+        patch.setattr(psutil.Process, "cwd", cwd)
+        running.stop()
+    assert not lock.exists()
 
 
 def test_removed_data_is_gone(settings: Settings) -> None:
