@@ -26,7 +26,7 @@ from benchmarks.results import Table, keep
 from local.airflow import AIRFLOW
 from tests.conftest import REPOSITORY, SETTINGS
 
-ROUNDS = 5
+ROUNDS = 3
 TASKS = 20
 DATE = "2018-12-01"
 EMPTY_DAG = """

@@ -1,7 +1,7 @@
 """
 What COPY costs: events from JSON on S3, against PostgreSQL's own COPY of the same rows as ready text.
 
-``python -m benchmarks.copy [EVENTS]`` starts a stack of its own with EVENTS events (1,000,000 by default) in
+``python -m benchmarks.copy [EVENTS]`` starts a stack of its own with EVENTS events (500,000 by default) in
 daily files, loads them both ways, and keeps rows per second, their ratio, and what memory the local Redshift
 held.
 """
@@ -30,7 +30,7 @@ COPY = f"""
 COPY staging_events FROM 's3://udacity-dend/log_data/' IAM_ROLE '{REDSHIFT_ROLE}'
 REGION 'us-west-2' FORMAT AS JSON 'auto ignorecase' TIMEFORMAT 'epochmillisecs'
 """
-ROUNDS = 5
+ROUNDS = 3
 
 
 def main(events: int) -> None:
@@ -96,4 +96,4 @@ def measure() -> None:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]) if len(sys.argv) > 1 else 1_000_000)
+    main(int(sys.argv[1]) if len(sys.argv) > 1 else 500_000)
