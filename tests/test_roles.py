@@ -433,7 +433,9 @@ def test_the_password_shows_nowhere(admin: RedshiftSQLHook, metadata: psycopg.Co
         assert secret not in statements
 
 
-def test_without_a_role_of_analysts_nothing_is_granted(admin: RedshiftSQLHook, songs: None) -> None:
+def test_without_a_role_of_analysts_nothing_is_granted(
+    admin: RedshiftSQLHook, pipeline: RedshiftSQLHook, songs: None
+) -> None:
     asked = "SELECT COUNT(*) FROM local_statements WHERE statement LIKE 'GRANT%'"
     before = rows(admin, asked)
     Pipeline("sparkify_create_tables").run(
