@@ -74,7 +74,7 @@ class ChangedObjects:
 
 def asks_for_permission() -> bool:
     """
-    Tell whether moto checks requests by the policies of IAM, which it begins to when a client says so.
+    Tell whether moto checks requests against the policies of IAM, which it begins to when a client says so.
 
     https://docs.getmoto.org/en/latest/docs/iam.html
     """

@@ -74,14 +74,22 @@ def test_the_lock_of_a_dead_postmaster_does_not_matter(running: Postgres, settin
     assert ask(running, "SELECT 1") == 1
 
 
-def test_a_process_that_ends_while_backends_are_looked_for_does_not_matter(
-    running: Postgres, settings: Settings, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    "error",
+    [
+        psutil.AccessDenied(),  # to another user's process
+        psutil.NoSuchProcess(1),  # which has ended
+        FileNotFoundError("/proc/1/cwd"),  # or is just ending
+    ],
+)
+def test_a_process_whose_folder_cannot_be_read_does_not_matter_among_backends(
+    running: Postgres, settings: Settings, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
     folder_of = psutil.Process.cwd
 
     def cwd(process: psutil.Process) -> str:
         if process.pid == os.getpid():
-            raise FileNotFoundError(f"/proc/{process.pid}/cwd")
+            raise error
         return folder_of(process)
 
     lock = settings.home / "postgres" / "data" / "postmaster.pid"
