@@ -83,6 +83,7 @@ def ledger_lines(dataset: str, objects: Iterable[S3Object], run_id: str, loaded_
                 "last_modified": item.last_modified.isoformat(" ", "seconds"),
                 "run_id": run_id,
                 "loaded_at": loaded_at.isoformat(" "),
+                "status": "loaded",
             }
         )
         + "\n"
