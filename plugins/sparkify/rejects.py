@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
-from sparkify.files import split_url
+from sparkify.files import S3Object, split_url
 from sparkify.sql import Result, Transaction, insert_rows, run_in_transaction
 
 if TYPE_CHECKING:
@@ -41,21 +41,22 @@ class RejectedRow:
 
 
 def read_copy_account(
-    hook: "DbApiHook", session_id: int, since: datetime, pauses: Sequence[float]
+    hook: "DbApiHook", session_id: int, since: datetime, copies: int, pauses: Sequence[float]
 ) -> tuple[list[Any], list[Any]]:
     """
-    Read what Redshift says of the COPY that ran in a session, as soon as it says all of it.
+    Read what Redshift reports of the COPYs of a session's transaction, as soon as it reports all of it.
 
-    How soon that is after a COPY is not documented, so it is asked again while the COPY is not there, or not
-    as many rejected rows as it had. SYS views exist on clusters and on Serverless, and show users what they
+    How soon that is after a COPY is not documented, so it is asked again while a COPY is not there, or not
+    as many rejected rows as they had. SYS views exist on clusters and on Serverless, and show users what they
     ran themselves (https://docs.aws.amazon.com/redshift/latest/dg/SYS_LOAD_HISTORY.html).
 
     :param hook: the warehouse's hook
     :param session_id: process id of the session that ran COPY
     :param since: when the session's transaction began, UTC without zone
+    :param copies: the number of COPYs
     :param pauses: how many seconds to wait before it is asked again
-    :return: loaded rows and rejected rows of the COPY, if it is there; and file, line, column and reason of
-        each rejected row
+    :return: loaded rows and rejected rows of each COPY, if all are there; and file, line, column and reason
+        of each rejected row
     """
     where = "WHERE session_id = %s AND start_time >= %s"
 
@@ -64,6 +65,8 @@ def read_copy_account(
             f"SELECT loaded_rows, error_count FROM sys_load_history {where} AND status <> 'running'",
             [session_id, since],
         )
+        if not any(count for _, count in history.rows):
+            return history.rows, []
         errors = yield (
             "SELECT TRIM(file_name), line_number, TRIM(column_name), TRIM(error_message)"
             f" FROM sys_load_error_detail {where} ORDER BY file_name, line_number",
@@ -73,10 +76,21 @@ def read_copy_account(
 
     for pause in pauses:
         history, errors = run_in_transaction(hook, ask())
-        if history and history[0][1] <= len(errors):
+        if len(history) == copies and sum(count for _, count in history) <= len(errors):
             return history, errors
         time.sleep(pause)
-    return run_in_transaction(hook, ask())
+    history, errors = run_in_transaction(hook, ask())
+    return (history if len(history) == copies else []), errors
+
+
+def count_objects(s3: "S3Hook", item: S3Object) -> int:
+    """
+    Return how many lines of a file are not blank.
+
+    :param s3: the hook of the AWS connection
+    :param item: the file
+    """
+    return sum(not line.isspace() and bool(line) for line in read_lines(s3, item.url))
 
 
 def with_raw_lines(
@@ -201,17 +215,19 @@ def cut(text: str, most_bytes: int) -> str:
     return text.encode()[:most_bytes].decode("utf-8", "ignore")
 
 
-def describe(rows: Sequence[RejectedRow], most: int = 10) -> str:
+def describe(rows: Sequence[RejectedRow], most: int = 10, *, values: bool = True) -> str:
     """
     Return a line of text for each of the first rows: where it is, what is wrong, and the value.
 
     :param rows: rejected rows
     :param most: how many to show
+    :param values: whether to show the values, which may be personal
     """
     shown = [
         (f"{row.url} line {row.line_number}" if row.url else "a row of an unknown line")
         + (f", column {row.column_name}" if row.column_name else "")
-        + f": {row.reason} [{(row.raw_value or row.raw_line or '')[:120]}]"
+        + f": {row.reason}"
+        + (f" [{(row.raw_value or row.raw_line or '')[:120]}]" if values else "")
         for row in rows[:most]
     ]
     if len(rows) > most:

@@ -10,6 +10,7 @@ from typing import Any
 from airflow.sdk import Asset
 
 from sparkify.alerts import TASK_ALERTS
+from sparkify.declarations import checks_of
 from sparkify.retries import RETRY_POLICY
 
 #: ``s3://bucket/prefix`` of each staging table's files, and the asset that stands for them.
@@ -57,6 +58,7 @@ def source_of(staging_table: str) -> dict[str, Any]:
         "json": "auto ignorecase",
         "found": f"{{{{ handed_over(ti, '{staging_table}') }}}}",
         "work_prefix": WORK_PREFIX,
+        "checks": checks_of(staging_table, scope="batch"),
         "max_rejected_rows": "{{ var.value.get('sparkify_max_rejected_rows', 100) }}",
         **COPY,
     }

@@ -153,7 +153,7 @@ def list_input(variable: str, prefix: str, region: str, aws_conn_id: str) -> Fou
     listing = list_prefix(s3, _required(variable, prefix))
     if not listing.objects:
         raise SetupError(
-            f"{variable}: none of the {listing.passed_over} objects below {prefix} is a .json file"
+            f"{variable}: none of the {len(listing.ignored)} objects below {prefix} is a JSON file"
         )
     bucket, key_prefix = split_url(prefix)
     smallest = min(listing.objects, key=lambda item: item.size)
