@@ -20,7 +20,7 @@ from moto.s3.models import FakeKey, s3_backends
 from werkzeug.serving import make_server
 
 from local import temporary_password
-from local.listings import listings_first
+from local.listings import is_archived, listings_first
 from local.objects import ChangedObjects, asks_for_permission, keeping_changes
 from local.settings import (
     ACCOUNT,
@@ -100,9 +100,9 @@ class Handler(MotoRequestHandler):
         buckets = s3_backends[ACCOUNT]["aws"].buckets
         stored = buckets[bucket].keys.get(key) if bucket in buckets else None
         asks_for_checksum = "x-amz-checksum-mode" in headers
-        if isinstance(stored, FakeKey) and not (asks_for_checksum and stored.checksum_algorithm):
-            return stored
-        return None
+        if not isinstance(stored, FakeKey) or is_archived(stored):
+            return None
+        return None if asks_for_checksum and stored.checksum_algorithm else stored
 
 
 @cache

@@ -73,6 +73,7 @@ def _reported(url: str, doing: str = "") -> Iterator[None]:
             "NoSuchBucket": f"create the bucket {_split(url)[0]}, or correct its name",
             "NoSuchKey": "upload the object, or correct its name",
             "AccessDenied": "let the role read this bucket: s3:ListBucket and s3:GetObject",
+            "InvalidObjectState": "restore the object: it is archived",
         }.get(code, "")
         message = error.response["Error"].get("Message", code)
         request = error.response["ResponseMetadata"].get("RequestId", "")

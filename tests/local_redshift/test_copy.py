@@ -865,6 +865,26 @@ def test_a_denied_access_is_named(s3_url: str, load: LoadOf) -> None:
     assert "s3:GetObject" in failure.value.hint
 
 
+@pytest.mark.parametrize("options", ["", "MANIFEST"])
+def test_an_archived_object_fails_the_load_until_it_is_restored(
+    put: Put, load: LoadOf, s3_url: str, options: str
+) -> None:
+    put({"in": manifest({"url": "s3://data/x"}) if options else b'{"a": 1}', "x": b'{"a": 1}'})
+    archived = s3_backends[ACCOUNT]["aws"].get_object("data", "x" if options else "in")
+    assert isinstance(archived, FakeKey)
+    archived.set_storage_class("GLACIER")
+    with pytest.raises(SqlError) as failure:
+        list(load(options).rows())
+    assert failure.value.message.startswith(
+        "S3ServiceException:The operation is not valid for the object's storage class,Status 403,"
+        "Error InvalidObjectState,Rid "
+    )
+    assert f"S3 key being read : s3://data/{archived.name}\n" in failure.value.detail
+    assert failure.value.hint == "restore the object: it is archived"
+    archived.restore(1)
+    assert b"".join(load(options).rows()) == b"1\n"
+
+
 def test_an_s3_that_is_down_is_named() -> None:
     statement = parse_copy(COPY)
     assert statement is not None
