@@ -20,6 +20,7 @@ from moto.s3.models import FakeKey, s3_backends
 from werkzeug.serving import make_server
 
 from local import temporary_password
+from local.faults import Faults, throttled
 from local.listings import is_archived, listings_first
 from local.objects import ChangedObjects, asks_for_permission, keeping_changes
 from local.settings import (
@@ -72,6 +73,9 @@ class Handler(MotoRequestHandler):
     closes each, since what is left of a request's body would pass for the next request; these have no body.
     """
 
+    #: What tests make fail; None outside of tests.
+    faults: Faults | None = None
+
     protocol_version = "HTTP/1.1"
     # Else the end of a large object would wait until the client has acknowledged the rest.
     disable_nagle_algorithm = True
@@ -95,6 +99,8 @@ class Handler(MotoRequestHandler):
         """Return the object that a plain read asks for; None for any other request, which is moto's."""
         headers = {name.lower() for name in self.headers}
         if self.command != "GET" or "?" in self.path or headers & _NOT_PLAIN or asks_for_permission():
+            return None
+        if self.faults and self.faults.pending:
             return None
         bucket, _, key = unquote(self.path).lstrip("/").partition("/")
         buckets = s3_backends[ACCOUNT]["aws"].buckets
@@ -214,6 +220,9 @@ def main(settings: Settings, seed: Path) -> None:
     changed.restore()
     services = keeping_changes(_Services(create_backend_app), backend, changed)
     services = listings_first(_serverless_first(services, settings.redshift_port), backend)
+    Handler.faults = Faults.from_environment()
+    if Handler.faults:
+        services = throttled(services, Handler.faults)
     server = make_server(settings.host, settings.s3_port, services, threaded=True, request_handler=Handler)
     print(f"S3 on {settings.host}:{settings.s3_port} with {len(files)} objects of {seed}", flush=True)
     server.serve_forever()

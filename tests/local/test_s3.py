@@ -273,6 +273,27 @@ def test_a_test_can_set_an_objects_date(seed: Path) -> None:
         assert (datetime.now(UTC) - found["new"]["LastModified"]).total_seconds() < 60
 
 
+def test_a_test_can_have_requests_throttled(seed: Path, tmp_path: Path) -> None:
+    """https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html."""
+    fault = tmp_path / "fault"
+    object_, listing = {"Bucket": "udacity-dend", "Key": EVENTS}, {"Bucket": "udacity-dend"}
+    with serving(seed, LOCAL_S3_FAULTS=str(fault)) as (_, port), client(port) as bucket:
+        for operation, ask in (
+            ("ListObjectsV2", lambda: bucket.list_objects_v2(**listing)),
+            ("GetObject", lambda: bucket.get_object(**object_)),
+            ("PutObject", lambda: bucket.put_object(**object_, Body=b"1" * 1000)),
+        ):
+            fault.write_text(f"{operation} 1000")
+            bucket.head_object(**object_)
+            with pytest.raises(ClientError, match=r"SlowDown.*reduce your request rate") as refusal:
+                ask()
+            assert refusal.value.response["ResponseMetadata"]["HTTPStatusCode"] == 503
+            assert fault.read_text() != f"{operation} 1000"
+            fault.write_text(f"{operation} 2")
+            ask()  # which boto3 repeats
+            assert not fault.exists()
+
+
 def test_boto3_reads_all_keys_over_pages(seed: Path) -> None:
     keys = ["a b", "a+b", "a/é", "a&b", "a%2Fb", "b"]
     with serving(seed) as (_, port), client(port) as bucket:
