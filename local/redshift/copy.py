@@ -36,6 +36,8 @@ __all__ = ["Column", "CopyStatement", "Load", "LoadedFile", "Rejected", "parse_c
 _BATCH = 64 * 1024
 #: Requests to S3 under way at a time.
 _REQUESTS = 8
+#: What Redshift's details of a failed COPY say of the object.
+_BEING_READ = "S3 key being read : {}"
 
 
 @cache
@@ -79,7 +81,7 @@ def _reported(url: str, doing: str = "") -> Iterator[None]:
         request = error.response["ResponseMetadata"].get("RequestId", "")
         raise service_error(
             f"S3ServiceException:{message},Status {status},Error {code},Rid {request},CanRetry 1",
-            doing or f"S3 key being read : {url}",
+            doing or _BEING_READ.format(url),
             hint,
         ) from error
     except (BotoCoreError, HTTPException, OSError) as error:
@@ -123,7 +125,7 @@ class _S3:
         bucket, key = _split(url)
         # boto3 takes a millisecond for each, several times as long as all the rest.
         with suppress(HTTPException, OSError):
-            connection.request("GET", f"/{bucket}/{quote(key)}")
+            connection.request("GET", f"/{quote(bucket)}/{quote(key)}")
             response = connection.getresponse()
             if response.status == 200:
                 return int(response.headers["content-length"]), response
@@ -163,7 +165,7 @@ class _S3:
             objects = [_Object(entry["url"], entry.get("mandatory", False)) for entry in entries]
         except (msgspec.MsgspecError, ValueError, KeyError, TypeError, AttributeError):
             objects = []
-        if not objects or not all(re.fullmatch("s3://[^/]+/.+", o.url) for o in objects):
+        if not objects or not all(re.fullmatch(r"s3://[^/\0]+/[^\0]+", o.url) for o in objects):
             raise SqlError(
                 f"The manifest {url} is malformed",
                 hint='it reads {"entries": [{"url": "s3://bucket/key", "mandatory": true}, …]}',
@@ -232,7 +234,16 @@ class _S3:
 
 
 def _decompressed(chunks: Iterable[bytes], compression: str, url: str) -> Iterator[bytes]:
-    """Decompress a stream of one or more members, a block at a time."""
+    """
+    Decompress a stream of one or more members, a block at a time.
+
+    The error is worded as one of a real COPY was: https://github.com/snowplow/snowplow/pull/1265.
+    """
+
+    def failed(reason: str, hint: str) -> SqlError:
+        message = f"failed to inflate with {compression}: {reason}."
+        return service_error(message, _BEING_READ.format(url), hint, 9001)
+
     member = _DECOMPRESSORS[compression]()
     try:
         for chunk in chunks:
@@ -245,12 +256,10 @@ def _decompressed(chunks: Iterable[bytes], compression: str, url: str) -> Iterat
                     yield member.decompress(b"", BLOCK)
                 rest = member.unused_data or getattr(member, "unconsumed_tail", b"")
     except (zlib.error, OSError, zstd.ZstdError) as error:
-        raise SqlError(
-            f"{url} is not valid {compression}: {error}",
-            hint=f"leave out {compression.upper()} if it is not compressed",
-        ) from error
+        reason = str(error).rpartition(": ")[2]
+        raise failed(reason, f"leave out {compression.upper()} if it is not compressed") from error
     if not member.eof:
-        raise SqlError(f"{url} ends in the middle of its {compression} data", hint="upload it again")
+        raise failed("unexpected end of file", "upload it again")
 
 
 _DECOMPRESSORS: dict[str, Callable[[], Any]] = {
