@@ -7,7 +7,7 @@ import random
 import socket
 import struct
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import Any
@@ -186,7 +186,12 @@ def test_no_file_ends_a_session(warehouse: psycopg.Connection, bucket: Any) -> N
     """COPY loads what it can, or fails with an error that Redshift has, and the history tells which."""
     rng = random.Random(SEED)
     warehouse.execute("CREATE TABLE t (a INT, s VARCHAR(256))")
-    compressions = {"": bytes, "GZIP": gzip.compress, "BZIP2": bz2.compress, "ZSTD": zstd.compress}
+    compressions: dict[str, Callable[[bytes], bytes]] = {
+        "": bytes,
+        "GZIP": gzip.compress,
+        "BZIP2": bz2.compress,
+        "ZSTD": zstd.compress,
+    }
     for round_ in range(ROUNDS // 3):
         option, compress = rng.choice(list(compressions.items()))
         content = b"".join(rng.choices(PIECES, k=rng.randrange(12)))
