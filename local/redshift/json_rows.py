@@ -246,14 +246,14 @@ class JsonRows:
 
     def convert(
         self, files: Iterable[tuple[str, Iterable[bytes]]], reject: Callable[[Rejected], None]
-    ) -> Iterator[tuple[int, bytes]]:
+    ) -> Iterator[tuple[str, int, bytes]]:
         """
         Convert files, in order.
 
         :param files: the URL of each, for messages, and its content, cut anywhere
         :param reject: called with each object that does not fit, with each piece of malformed JSON, and with
             each file that is skipped
-        :return: numbers of rows, and their text
+        :return: names of files, numbers of rows, and their text
         :raises SqlError: for an object above 4 MB, whatever MAXERROR says
         """
         line, carry = 1, ""
@@ -278,7 +278,7 @@ class JsonRows:
                 line += block.content.count(b"\n")
             if block.last:
                 line = 1
-            yield converted
+            yield block.file_name, *converted
 
     def _ahead(self, files: Iterable[tuple[str, Iterable[bytes]]]) -> Iterator["_Block"]:
         """Yield the blocks of files; the worker processes begin with those that follow."""

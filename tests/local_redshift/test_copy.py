@@ -61,8 +61,8 @@ def convert(
     chunks = (data[i : i + 100_000] for i in range(0, len(data), 100_000))
     converter = JsonRows(columns, Conversion(**options), paths)
     blocks = list(converter.convert([("s3://data/in", chunks)], rejected.append))
-    rows = b"".join(text for _, text in blocks).decode().split("\n")[:-1]
-    assert sum(count for count, _ in blocks) == len(rows)
+    rows = b"".join(text for _, _, text in blocks).decode().split("\n")[:-1]
+    assert sum(count for _, count, _ in blocks) == len(rows)
     return rows, rejected
 
 
