@@ -66,8 +66,17 @@ def _split(url: str) -> tuple[str, str]:
 
 
 @contextmanager
-def _reported(url: str, doing: str = "") -> Iterator[None]:
-    """Turn an S3 error into one worded as Redshift's, whose details say what it was doing."""
+def _reported(url: str, doing: str = "", problem: str = "") -> Iterator[None]:
+    """
+    Turn an S3 error into one worded as Redshift's.
+
+    Redshift's words are taken from reports of its users, such as
+    https://github.com/awslabs/aws-lambda-redshift-loader/issues/73.
+
+    :param url: what is read
+    :param doing: what the details say that Redshift was doing, if not reading this object
+    :param problem: what the message begins with
+    """
     try:
         yield
     except ClientError as error:
@@ -80,9 +89,10 @@ def _reported(url: str, doing: str = "") -> Iterator[None]:
             "InvalidObjectState": "restore the object: it is archived",
         }.get(code, "")
         message = error.response["Error"].get("Message", code)
-        request = error.response["ResponseMetadata"].get("RequestId", "")
+        request, host = (error.response["ResponseMetadata"].get(name, "") for name in ("RequestId", "HostId"))
         raise service_error(
-            f"S3ServiceException:{message},Status {status},Error {code},Rid {request},CanRetry 1",
+            f"{problem}S3ServiceException:{message},Status {status},Error {code},Rid {request},ExtRid {host},"
+            "CanRetry 1",
             doing or _BEING_READ.format(url),
             hint,
         ) from error
@@ -110,13 +120,13 @@ class _S3:
     def __init__(self, url: str) -> None:
         self._host, self._client = urlsplit(url).netloc, _client(url)
 
-    def read(self, url: str) -> bytes:
+    def read(self, url: str, problem: str = "") -> bytes:
         """
         Return a whole object.
 
-        :raises SqlError: if it cannot be read
+        :raises SqlError: if it cannot be read; its message begins with ``problem``
         """
-        return b"".join(self._stream(url))
+        return b"".join(self._stream(url, problem))
 
     def _connection(self) -> HTTPConnection:
         """Return a connection, which opens with its first request."""
@@ -163,7 +173,9 @@ class _S3:
         :raises SqlError: if it is missing or malformed
         """
         try:
-            entries = msgspec.json.decode(self.read(url))["entries"]
+            # https://github.com/databricks/spark-redshift/issues/136 has Redshift's words.
+            content = self.read(url, "Problem reading manifest file - ")
+            entries = msgspec.json.decode(content)["entries"]
             objects = [_Object(entry["url"], entry.get("mandatory", False)) for entry in entries]
         except (msgspec.MsgspecError, ValueError, KeyError, TypeError, AttributeError):
             objects = []
@@ -227,8 +239,8 @@ class _S3:
         finally:
             idle.put(connection)
 
-    def _stream(self, url: str) -> Iterator[bytes]:
-        with _reported(url), closing(self._connection()) as connection:
+    def _stream(self, url: str, problem: str = "") -> Iterator[bytes]:
+        with _reported(url, problem=problem), closing(self._connection()) as connection:
             headers, body = self._get(url, connection)
             left = int(headers["content-length"])
             while left:

@@ -873,6 +873,16 @@ def test_a_missing_mandatory_file_fails_the_load(put: Put, load: LoadOf) -> None
     assert "S3 key being read : s3://data/gone\n" in failure.value.detail
 
 
+def test_a_missing_manifest_fails_the_load(put: Put, load: LoadOf) -> None:
+    put({})
+    with pytest.raises(
+        SqlError,
+        match=r"^Problem reading manifest file - S3ServiceException:The specified key does not exist\.,"
+        r"Status 404,Error NoSuchKey,Rid .*,ExtRid .*,CanRetry 1$",
+    ):
+        list(load("MANIFEST").rows())
+
+
 def test_a_manifest_without_an_existing_file_fails_the_load(put: Put, load: LoadOf) -> None:
     put({"in": manifest({"url": "s3://data/gone"})})
     with pytest.raises(SqlError, match="no object that exists"):
@@ -911,7 +921,8 @@ def test_a_prefix_without_objects_fails_the_load(put: Put, load: LoadOf) -> None
 
 @pytest.mark.parametrize("options", ["", "MANIFEST"])
 def test_a_missing_bucket_is_named(load: LoadOf, options: str) -> None:
-    with pytest.raises(SqlError, match=r"^S3ServiceException:.*,Error NoSuchBucket,") as failure:
+    problem = "Problem reading manifest file - " if options else ""
+    with pytest.raises(SqlError, match=rf"^{problem}S3ServiceException:.*,Error NoSuchBucket,") as failure:
         list(load(options, **{"s3://data": "s3://nowhere"}).rows())
     assert "create the bucket nowhere" in failure.value.hint
 
