@@ -115,6 +115,7 @@ def test_one_failure_hides_no_other_and_stops_only_what_needs_it(metadata, creat
         ({"iam_role": "sparkify-copy"}, "sparkify_iam_role: 'sparkify-copy' is not the ARN of an IAM role"),
         ({"s3_region": "Oregon"}, "sparkify_s3_region: 'Oregon' is not an AWS region"),
         ({"max_rejected_rows": "all"}, "sparkify_max_rejected_rows: 'all' is not a number"),
+        ({"work_prefix": "s3://sparkify-etl/it's/"}, "sparkify_work_prefix: .* has a quote, a backslash"),
         ({"work_prefix": INPUT + "work/"}, "sparkify_work_prefix lies below sparkify_log_data"),
         ({"analysts_role": "Data Team"}, "sparkify_analysts_role: 'Data Team' is not a lower-case SQL ident"),
         (

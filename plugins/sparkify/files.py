@@ -69,10 +69,11 @@ def split_url(url: str) -> tuple[str, str]:
     """
     Split an S3 address into bucket and key.
 
-    :param url: ``s3://bucket/key``; as it may stand in SQL, without quotes, backslashes, control characters
+    :param url: ``s3://bucket/key``; the key may have any characters
+        (https://docs.aws.amazon.com/AmazonS3/latest/userguide/object-keys.html)
     :raises ValueError: if it is anything else
     """
-    match = re.fullmatch(r"s3://([a-z0-9][a-z0-9.-]{1,61}[a-z0-9])/([^'\\\x00-\x1f]*)", url)
+    match = re.fullmatch(r"s3://([a-z0-9][a-z0-9.-]{1,61}[a-z0-9])/(.*)", url, re.DOTALL)
     if not match:
         raise ValueError(f"{url!r} is not an S3 address of the form s3://bucket/key")
     return match[1], match[2]

@@ -89,7 +89,7 @@ def check_settings(settings: Mapping[str, str]) -> Found:
     forms: dict[str, Callable[[str], Any]] = {
         "log_data": split_url,
         "song_data": split_url,
-        "work_prefix": split_url,
+        "work_prefix": lambda url: (split_url(url), literal(url)),  # COPY names manifests below it
         "iam_role": role,
         "s3_region": aws_region,
         "max_rejected_rows": _count_of_rows,
