@@ -105,7 +105,11 @@ def sparkify_check_setup():
     check_privileges = PythonOperator(
         task_id="check_privileges",
         python_callable=step(setup_check.check_privileges),
-        op_kwargs={"conn_id": "redshift"},
+        op_kwargs={
+            "conn_id": "redshift",
+            "schema": SETTINGS["sparkify_schema"],
+            "analysts_role": SETTINGS["sparkify_analysts_role"],
+        },
     )
     steps = [
         *(check_settings, show_versions, identify_to_aws, *list_inputs, use_queue, write_file),

@@ -26,6 +26,7 @@ from sparkify.operators import CreateTablesOperator
 from sparkify.sql import (
     Transaction,
     copy_json,
+    identifier,
     literal,
     run_in_transaction,
     run_one_by_one,
@@ -283,13 +284,22 @@ def copy_file(conn_id: str, url: str, line: str, iam_role: str, region: str) -> 
     return {"found": f"the role reads {url}, and COPY loaded its line"}
 
 
-def check_privileges(conn_id: str) -> Found:
+def check_privileges(conn_id: str, schema: str, analysts_role: str) -> Found:
     """
-    Ask whether the user may make temporary tables, and read, add and delete rows.
+    Check that the user may create temporary tables, read, add and delete rows, and grant tables to analysts.
 
     :param conn_id: the warehouse's connection
-    :raises SetupError: names every privilege to grant; CREATE is needed where tables are not there yet
+    :param schema: the schema that analysts may use
+    :param analysts_role: their role; empty if there is none
+    :raises SetupError: names every privilege to grant, among them CREATE if tables are missing, or the role
+        if it does not exist
     """
+
+    def try_to_grant() -> Transaction[None]:
+        # SVV_ROLES shows other users' roles to superusers only
+        # (https://docs.aws.amazon.com/redshift/latest/dg/r_SVV_ROLES.html).
+        yield f"GRANT USAGE ON SCHEMA {identifier(schema)} TO ROLE {identifier(analysts_role)}"
+        yield "ROLLBACK"
 
     def transaction() -> Transaction[tuple[list[Any], list[Any]]]:
         (user,) = (
@@ -308,21 +318,27 @@ def check_privileges(conn_id: str) -> Found:
         return user, tables.rows
 
     with _asking_the_warehouse(conn_id):
-        (user, schema, may_create, database, may_use_temp), tables = run_in_transaction(
-            Connection.get(conn_id).get_hook(), transaction()
+        hook = Connection.get(conn_id).get_hook()
+        (user, own_schema, may_create, database, may_use_temp), tables = run_in_transaction(
+            hook, transaction()
         )
     lacking = [f"TEMP ON DATABASE {database}"] if not may_use_temp else []
     if not may_create and len(tables) < len(DDL):
-        lacking.append(f"CREATE ON SCHEMA {schema}")
+        lacking.append(f"CREATE ON SCHEMA {own_schema}")
     for table, *granted in tables:
         denied = [name for name, may in zip(TABLE_PRIVILEGES, granted, strict=True) if not may]
-        lacking += [f"{', '.join(denied)} ON {schema}.{table}"] if denied else []
+        lacking += [f"{', '.join(denied)} ON {own_schema}.{table}"] if denied else []
     if lacking:
         raise SetupError(
             "; ".join(f"GRANT {each} TO {user}" for each in lacking)
             + ". Or trigger sparkify_create_roles, which makes a user who owns the tables' schema"
         )
-    return {"found": f"user {user} may do all that a run does with {len(tables)} tables"}
+    found = f"user {user} may do all that a run does with {len(tables)} tables"
+    if not analysts_role:
+        return {"found": found}
+    with _asking_the_warehouse(conn_id):
+        run_in_transaction(hook, try_to_grant())
+    return {"found": f"{found}, and may let the role {analysts_role} use schema {schema}"}
 
 
 def compare_tables(conn_id: str) -> Found:
