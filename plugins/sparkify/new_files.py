@@ -34,6 +34,7 @@ from sparkify.state import (
     recall,
     recorded_before,
 )
+from sparkify.validation import check_settings
 
 if TYPE_CHECKING:
     from airflow.providers.amazon.aws.hooks.s3 import S3Hook
@@ -144,6 +145,7 @@ def look_for_new_files(
     prefixes: Mapping[str, str],
     work_prefix: str,
     queue_url: str,
+    settings: Mapping[str, str],
     conn_id: str,
     aws_conn_id: str,
     params: Mapping[str, Any],
@@ -161,6 +163,7 @@ def look_for_new_files(
     :param prefixes: ``s3://bucket/prefix`` of each dataset, by its staging table
     :param work_prefix: ``s3://bucket/prefix/`` for the files that tell the staging tasks what was found
     :param queue_url: the SQS queue that S3 notifies of new objects; empty if there is none
+    :param settings: the Airflow variables, by name
     :param conn_id: the warehouse
     :param aws_conn_id: the AWS connection that lists the prefixes, and receives the messages
     :param params: the DAG run's parameters
@@ -168,9 +171,10 @@ def look_for_new_files(
     :return: for XCom, by staging table, what its task is handed over, and as ``messages`` which ones to
         delete at the end; empty if the load should not go on
     :raises SourceError: if a prefix, an object or the queue does not exist or may not be read
-    :raises ValueError: if the parameters contradict each other
+    :raises ValueError: if a setting is wrong, or the parameters contradict each other
     """
     with explained("Finding new files", conn_id):
+        check_settings(settings, conn_id)
         check_params(params)
         s3 = s3_hook(aws_conn_id)
         if params["dry_run"]:
