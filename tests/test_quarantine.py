@@ -4,6 +4,7 @@ import bz2
 import gzip
 import json
 import zlib
+from collections.abc import Callable
 
 import pytest
 from airflow.providers.amazon.aws.hooks.s3 import S3Hook
@@ -93,7 +94,7 @@ def test_a_bad_file_is_quarantined_with_its_reason_and_holds_up_no_other(
     assert sessions(warehouse) == {900: 1, 901: 1} | ({818: 1} if name.endswith("json") else {})
 
 
-COMPRESSED = {
+COMPRESSED: dict[str, Callable[[bytes], bytes]] = {
     "": bytes,
     ".gz": gzip.compress,
     ".bz2": bz2.compress,

@@ -94,8 +94,8 @@ class StageToRedshiftOperator(LineageOperator):
             "doc_md",
             "COPYs the files that `etl_files` lacks, in one transaction, and runs the checks of"
             " `include/checks`. Rows that cannot be loaded go to `etl_rejected_rows` with file, line and"
-            " reason. A file with more of them than `sparkify_max_rejected_rows`, or whose rows break a check, is"
-            " quarantined: the others are loaded without it.",
+            " reason. A file with more of them than `sparkify_max_rejected_rows`, or whose rows break a"
+            " check, is quarantined: the others are loaded without it.",
         )
         kwargs.setdefault("outlets", table_assets(table, *(["etl_quality_results"] if checks else [])))
         super().__init__(conn_id=conn_id, inlets=[WAREHOUSE, *inlets], **kwargs)
