@@ -23,7 +23,7 @@ from urllib.parse import quote
 from airflow.configuration import conf
 from airflow.sdk import Variable
 
-from sparkify.compat import callbacks_read_xcoms, deadline, redact
+from sparkify.compat import AirflowException, callbacks_read_xcoms, deadline, redact
 from sparkify.errors import error_message
 
 if TYPE_CHECKING:
@@ -220,9 +220,11 @@ def _late_run(context: Mapping[str, Any]) -> None:
 
 
 def _exception_text(error: BaseException | str) -> str:
-    if isinstance(error, BaseException):
-        return f"{type(error).__name__}: {error_message(error)}"
-    return error
+    if isinstance(error, str):
+        return error
+    message = error_message(error)
+    # The project's own errors are sentences. Others, such as a KeyError, mean little without their class.
+    return message if isinstance(error, AirflowException) else f"{type(error).__name__}: {message}"
 
 
 def _send(subject: str, what: str, where: Mapping[str, Any], to_do: str) -> None:

@@ -21,11 +21,12 @@ if TYPE_CHECKING:
     from airflow.sdk import Asset, Context
 
 try:
-    from airflow.sdk.exceptions import AirflowException, AirflowFailException
+    from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowNotFoundException
 except ImportError:
     from airflow.exceptions import (  # type: ignore[no-redef]
         AirflowException,
         AirflowFailException,
+        AirflowNotFoundException,
     )
 
 try:
@@ -69,6 +70,7 @@ __all__ = [
     "HAS_RETRY_POLICIES",
     "AirflowException",
     "AirflowFailException",
+    "AirflowNotFoundException",
     "RetryDecision",
     "RetryPolicy",
     "SQLCheckResult",
