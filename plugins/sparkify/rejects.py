@@ -8,7 +8,10 @@ from datetime import UTC, datetime
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
-from sparkify.files import split_url
+from botocore.exceptions import BotoCoreError, ClientError
+
+from sparkify.advice import aws_advice
+from sparkify.files import SourceError, split_url
 from sparkify.sql import Result, Transaction, insert_rows, run_in_transaction
 
 if TYPE_CHECKING:
@@ -135,13 +138,19 @@ def find_rejected_rows(s3: "S3Hook", manifest_url: str | None, rejected: Result)
 
 def read_lines(s3: "S3Hook", url: str) -> list[str]:
     """
-    Return the lines of an object.
+    Return the lines of an object that COPY has read.
 
     :param s3: the hook of the AWS connection
     :param url: ``s3://…`` of the object
+    :raises SourceError: if Airflow cannot read it
     """
     bucket, key = split_url(url)
-    return s3.get_key(key, bucket).get()["Body"].read().decode("utf-8", "replace").split("\n")
+    try:
+        body = s3.get_conn().get_object(Bucket=bucket, Key=key)["Body"].read()
+    except (BotoCoreError, ClientError) as error:
+        advice = aws_advice(error, "s3:GetObject", f"arn:aws:s3:::{bucket}/{key}")
+        raise SourceError(f"Airflow cannot read {url}, which COPY has loaded: {advice}") from error
+    return body.decode("utf-8", "replace").split("\n")
 
 
 def fields_of(line: str) -> dict[str, str | None]:
