@@ -363,6 +363,8 @@ def test_a_file_that_lost_a_line_replaces_a_window_of_plays(runs, warehouse):
         ),
         ({"reload_prefix": "log_data/"}, "reload_prefix"),
         ({"replace_from": "yesterday"}, "yesterday"),
+        ({"reload_prefx": "s3://runs/"}, r"no parameter 'reload_prefx'. Did you mean 'reload_prefix'\?"),
+        ({"full_refresh": True}, "no parameter 'full_refresh'. Trigger a new run: the parameters are check"),
     ],
 )
 def test_parameters_that_make_no_sense_are_refused(runs, params, message):

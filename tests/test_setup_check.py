@@ -22,7 +22,8 @@ from local.settings import INPUT_BUCKET, REDSHIFT_DATABASE, REDSHIFT_ROLE, REGIO
 from sparkify import setup_check
 from sparkify.advice import aws_advice, warehouse_advice
 from sparkify.compat import AirflowFailException
-from sparkify.files import SourceError, look_up
+from sparkify.files import SourceError, look_up, open_object, s3_hook, write_text
+from sparkify.rejects import read_values
 from sparkify.setup_check import SetupError
 from sparkify.tables import MIGRATIONS, SQL_FOLDER, TABLES, defined_columns
 from tests.conftest import free_port
@@ -177,9 +178,9 @@ def guarded(stack, tmp_path_factory):
         (
             {"login": "AKIAUNKNOWN"},
             ["s3:*"],
-            r"InvalidAccessKeyId\): the AWS connection's access key is not known",
+            r"InvalidAccessKeyId\): the AWS connection's access key does not exist",
         ),
-        ({"password": "wrong"}, ["s3:*"], r"SignatureDoesNotMatch\): .* secret do not go together"),
+        ({"password": "wrong"}, ["s3:*"], r"SignatureDoesNotMatch\): .* does not match its secret"),
         (
             {},
             [],
@@ -203,6 +204,28 @@ def test_what_s3_refuses_is_named_with_the_permission_to_grant(guarded, connect,
     try:
         with pytest.raises((SetupError, SourceError), match=problem):
             setup_check.list_input("sparkify_log_data", INPUT, REGION, connection)
+    finally:
+        guarded.guard("inf")
+
+
+def test_what_a_run_may_not_write_or_read_is_named_with_the_permission_to_grant(guarded, connect, caplog):
+    hook = s3_hook(
+        connect(
+            "AWS_DEFAULT",
+            login=guarded.login,
+            password=guarded.password,
+            extra={"endpoint_url": guarded.url, "region_name": REGION},
+        )
+    )
+    guarded.allow()
+    guarded.guard("0")
+    try:
+        with pytest.raises(SourceError, match=r"Cannot write s3://.*/b: .*grant s3:PutObject on arn:.*/b to"):
+            write_text(hook, "s3://sparkify-etl/b", "{}")
+        with pytest.raises(SourceError, match=r"Cannot read the work file .*/b: .*grant s3:GetObject on arn"):
+            open_object(hook, "s3://sparkify-etl/b")
+        assert list(read_values(hook, INPUT + "a.json")) == []
+        assert "Cannot read s3://udacity-dend/log_data/a.json" in caplog.text
     finally:
         guarded.guard("inf")
 
@@ -288,7 +311,7 @@ def test_a_queue_that_may_not_be_used_is_named(guarded, connect, denied):
 
 def test_an_aws_that_is_not_there_is_named(connect):
     connection = connect("AWS_DEFAULT", extra={"endpoint_url": "http://127.0.0.1:1", "region_name": REGION})
-    with pytest.raises(SourceError, match="is AWS reached from here"):
+    with pytest.raises(SourceError, match="can Airflow reach AWS"):
         setup_check.list_input("sparkify_log_data", INPUT, REGION, connection)
     assert "unknown, since STS is not reached" in setup_check.identify_to_aws(connection)["found"]
 
@@ -349,7 +372,7 @@ def test_a_firewall_that_swallows_packets_is_named(connect, monkeypatch):
         for each in waiting:
             each.setblocking(False)
             each.connect_ex(("127.0.0.1", port))
-        with pytest.raises(SetupError, match=r"timed out. Let the security group .* admit the port"):
+        with pytest.raises(SetupError, match=r"timed out. Is the warehouse available .* admit the port"):
             setup_check.reach_warehouse(connect(port=port))
         for each in waiting:
             each.close()
@@ -374,7 +397,7 @@ IAM = {"iam": True, "cluster_identifier": "sparkify", "region": REGION}
             'password authentication failed for user "sparkify". Correct login and password',
         ),
         ({"schema": "other"}, 'database "other" does not exist. Correct "schema" of the connection'),
-        ({"extra": {**IAM, "ssl": False}}, 'SSL must be enabled .*leave "ssl" out'),
+        ({"extra": {**IAM, "ssl": False}}, 'SSL must be enabled .*remove "ssl"'),
         ({"extra": IAM}, "Set db_user in the connection's extra"),
         (
             {"extra": {"iam": True, "region": REGION}, "host": HOST},
@@ -401,7 +424,7 @@ def test_a_certificate_that_is_not_right_is_named_and_one_that_is_counts(
         setup_check.log_in(connect(extra=verified, host="127.1"))
     trustme.CA().cert_pem.write_to_path(str(tmp_path / "ca.pem"))
     monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "ca.pem"))
-    with pytest.raises(SetupError, match="not signed by an authority of Amazon's"):
+    with pytest.raises(SetupError, match=r"Amazon has not signed the server.s certificate"):
         setup_check.log_in(connect(extra=verified))
 
 
@@ -541,7 +564,7 @@ ROLE = "arn:aws:iam::123456789012:role/copy"
         ("permission denied for schema sparkify", "GRANT USAGE, CREATE ON SCHEMA sparkify to the connection"),
         ('permission denied to create temporary tables in database "dev"', 'GRANT TEMP ON DATABASE "dev"'),
         ("permission denied for relation dim_users", "GRANT SELECT, INSERT, DELETE ON dim_users"),
-        ('no pg_hba.conf entry for host "::1", user "u", database "d", SSL off', 'leave "ssl" out'),
+        ('no pg_hba.conf entry for host "::1", user "u", database "d", SSL off', 'remove "ssl" from'),
         ('role "readers" does not exist', "Trigger sparkify_create_roles, which creates the role"),
         ("division by zero", None),
     ],

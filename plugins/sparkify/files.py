@@ -192,9 +192,16 @@ def write_text(s3: "S3Hook", url: str, text: str) -> str:
     :param s3: the hook of the AWS connection
     :param url: ``s3://…`` of the object
     :param text: its content
+    :raises SourceError: if it cannot be written
     """
     bucket, key = split_url(url)
-    s3.load_string(text, key, bucket, replace=True)
+    try:
+        s3.load_string(text, key, bucket, replace=True)
+    except (BotoCoreError, ClientError) as error:
+        advice = aws_advice(error, "s3:PutObject", f"arn:aws:s3:::{bucket}/{key}")
+        raise SourceError(
+            f"Cannot write {url}: {advice}. The Airflow variable sparkify_work_prefix names the bucket"
+        ) from error
     return url
 
 
@@ -242,13 +249,23 @@ def read_head(s3: "S3Hook", item: S3Object, length: int) -> bytes:
 
 def open_object(s3: "S3Hook", url: str) -> "StreamingBody":
     """
-    Return an object's content, to be read.
+    Return the content of a run's own file, to be read.
 
     :param s3: the hook of the AWS connection
-    :param url: ``s3://…`` of the object
+    :param url: ``s3://…`` of the file
+    :raises SourceError: if it is gone or may not be read
     """
     bucket, key = split_url(url)
-    return s3.get_conn().get_object(Bucket=bucket, Key=key)["Body"]
+    try:
+        return s3.get_conn().get_object(Bucket=bucket, Key=key)["Body"]
+    except (BotoCoreError, ClientError) as error:
+        if isinstance(error, ClientError) and error.response["Error"]["Code"] == "NoSuchKey":
+            raise SourceError(
+                f"The work file {url} is gone: work files may expire. Trigger a new run instead of clearing"
+                " this one"
+            ) from error
+        advice = aws_advice(error, "s3:GetObject", f"arn:aws:s3:::{bucket}/{key}")
+        raise SourceError(f"Cannot read the work file {url}: {advice}") from error
 
 
 def run_folder(work_prefix: str, dag_id: str, run_id: str) -> str:

@@ -238,7 +238,7 @@ def read_values(s3: "S3Hook", url: str) -> Iterator[JsonValue]:
 def _read_text(s3: "S3Hook", url: str) -> str | None:
     bucket, key = split_url(url)
     try:
-        content = decompress(key, open_object(s3, url).read())
+        content = decompress(key, s3.get_conn().get_object(Bucket=bucket, Key=key)["Body"].read())
     except ClientError as error:
         if may_pass(error):
             raise

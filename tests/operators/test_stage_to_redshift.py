@@ -1,4 +1,5 @@
 import json
+import re
 from itertools import pairwise
 from types import SimpleNamespace
 from urllib.request import urlopen
@@ -10,7 +11,8 @@ from airflow.providers.common.sql.hooks.sql import DbApiHook
 from local.settings import REDSHIFT_ROLE
 from sparkify import rejects
 from sparkify.batches import TURN
-from sparkify.compat import HAS_PAGES, AirflowException
+from sparkify.compat import HAS_PAGES, AirflowException, AirflowFailException
+from sparkify.errors import TransientError
 from sparkify.links import object_page
 from sparkify.operators import StageToRedshiftOperator
 from tests.conftest import context, rows
@@ -237,15 +239,40 @@ def test_a_missing_source_fails_by_name(warehouse, bucket, prefix, message):
     assert prefix in str(failure.value)
 
 
-def test_an_unreachable_warehouse_is_named_in_one_line(s3, bucket, monkeypatch, logged):
+def test_an_unreachable_warehouse_is_named_in_one_line(s3, bucket, monkeypatch):
     nowhere = "postgres://u:secret@127.0.0.1:1/d"  # checkov:skip=CKV_SECRET_4:made up
     monkeypatch.setenv("AIRFLOW_CONN_NOWHERE", nowhere)
     put(s3, "a.json", SONG)
-    with pytest.raises(Exception, match="refused"):
+    said = "Staging staging_songs failed on connection 'nowhere': .*refused.* Nothing listens there: is the "
+    with pytest.raises(TransientError, match=re.compile(said, re.DOTALL)) as failure:
         stage_songs(conn_id="nowhere").execute(context())
-    assert "Staging staging_songs failed on connection 'nowhere'" in logged()
-    assert "Nothing listens there: is the warehouse available" in logged()
-    assert "secret" not in logged()
+    assert "secret" not in str(failure.value)
+
+
+def test_a_file_that_is_deleted_between_listing_and_copy_is_retried(warehouse, s3, bucket, monkeypatch):
+    put(s3, "a.json", SONG)
+    put(s3, "b.json", SONG | {"song_id": "SO2"})
+    stage = stage_songs()
+    statement = stage.copy_statement
+
+    def deleted_before(manifest_url):
+        s3.delete_objects(bucket, "songs/b.json")
+        return statement(manifest_url)
+
+    monkeypatch.setattr(stage, "copy_statement", deleted_before)
+    with pytest.raises(TransientError, match=r"NoSuchKey.* The object was deleted after it was listed"):
+        stage.execute(context())
+    assert stage_songs().execute(context())["staged"] == 1
+
+
+def test_a_missing_connection_is_named(s3, bucket):
+    put(s3, "a.json", SONG)
+    with pytest.raises(AirflowFailException) as failure:
+        stage_songs(conn_id="no_such").execute(context())
+    assert str(failure.value) == (
+        "Staging staging_songs failed: the Airflow connection no_such does not exist."
+        " Create it as .env.example shows."
+    )
 
 
 def test_it_works_on_a_postgres_connection_too(warehouse, s3, bucket, monkeypatch, stack):

@@ -5,12 +5,11 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.sql.operators.sql import BaseSQLOperator
-from botocore.exceptions import BotoCoreError, ClientError
 
 from sparkify.alerts import report_left_out
 from sparkify.batches import TURN, StagingLostError, require_staging
 from sparkify.errors import explained
-from sparkify.files import open_object, s3_hook
+from sparkify.files import SourceError, open_object, s3_hook
 from sparkify.ledger import LEDGER
 from sparkify.notifications import delete_messages
 from sparkify.replace import replace_changed_rows
@@ -143,7 +142,7 @@ class RecordFilesOperator(BaseSQLOperator):
             return
         try:
             receipts = json.load(open_object(s3_hook(self.aws_conn_id), messages["receipts"]))
-        except (BotoCoreError, ClientError) as error:
+        except SourceError as error:
             self.log.warning("The run's messages were not deleted, and will come again: %s", error)
         else:
             delete_messages(self.aws_conn_id, messages["queue_url"], receipts)
