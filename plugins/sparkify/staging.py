@@ -8,6 +8,7 @@ costs nothing where all is well.
 """
 
 import logging
+from codecs import BOM_UTF8
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -193,6 +194,7 @@ class Stager:
         if manifests:
             history, rejected = self._account(copy_of, files, len(manifests))
             self._check_account(history, rows, len(rejected))
+            rejected = self._without_marks(files, rejected)
             if found := self._find_rejected_files(files, rows, rejected):
                 return staged, found
         staged = replace(
@@ -306,6 +308,30 @@ class Stager:
             ]
         faults = ((item, self._find_fault([item])) for item in suspects)
         return {item: fault for item, fault in faults if fault}
+
+    def _without_marks(self, files: Sequence[S3Object], rejected: Sequence[RejectedRow]) -> list[RejectedRow]:
+        """
+        Return rejected rows without byte order marks, which are no rows.
+
+        Amazon does not document whether COPY rejects a mark alone, or the object that follows it. If it is
+        the mark, there is one more row than the file has objects.
+        """
+        counts = Counter(row.url for row in rejected)
+        first = {row.url: row for row in rejected if row.line_number == 1 and not row.column_name}
+        marks = []
+        for item in files:
+            if item.url in first and read_head(self.s3, item, len(BOM_UTF8)) == BOM_UTF8:
+                loaded = run_in_transaction(self.hook, self._count([item]))
+                if loaded + counts[item.url] > count_objects(self.s3, item):
+                    marks.append(first[item.url])
+        return [row for row in rejected if not any(row is mark for mark in marks)]
+
+    def _count(self, files: Sequence[S3Object]) -> Transaction[int]:
+        """Yield the transaction that counts the rows of files, in a temporary table."""
+        table = identifier(self.table)
+        yield f"CREATE TEMP TABLE {table} (LIKE {table})"
+        yield from self._copies(self._write_manifests(files, f"{self.table}.probe"), MOST_ERRORS)
+        return (yield f"SELECT COUNT(*) AS staged FROM {table}").rows[0][0]
 
     def _is_suspect(self, item: S3Object, rejected: int) -> bool:
         """Tell whether so many rejected rows may be too many, or all that a file has."""

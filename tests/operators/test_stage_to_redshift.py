@@ -255,9 +255,9 @@ def test_a_file_that_is_deleted_between_listing_and_copy_is_retried(warehouse, s
     stage = stage_songs()
     statement = stage.copy_statement
 
-    def deleted_before(manifest_url):
+    def deleted_before(manifest_url, options):
         s3.delete_objects(bucket, "songs/b.json")
-        return statement(manifest_url)
+        return statement(manifest_url, options)
 
     monkeypatch.setattr(stage, "copy_statement", deleted_before)
     with pytest.raises(TransientError, match=r"NoSuchKey.* The object was deleted after it was listed"):

@@ -141,8 +141,9 @@ class StageToRedshiftOperator(LineageOperator):
         :raises SourceError: if the prefix does not exist or may not be listed
         :raises AirflowException: if rows staged and rejected are not those that COPY reports
         """
-        run_id, s3, hook = context["run_id"], s3_hook(self.aws_conn_id), self.get_db_hook()
+        run_id, s3 = context["run_id"], s3_hook(self.aws_conn_id)
         with explained(f"Staging {self.table}", self.conn_id):
+            hook = self.get_db_hook()
             found = self._find(s3, context)
             unrecorded = unrecorded_objects(hook, self.table, found.objects, found.recorded_before)
             if found.announced is not None:
