@@ -16,7 +16,7 @@ from sparkify.files import S3Object, list_prefix, s3_hook, split_url
 from sparkify.findings import MOST_EXAMPLES, Finding, as_check_result, conclude, find_broken
 from sparkify.ledger import LEDGER
 from sparkify.operators import DataQualityOperator
-from sparkify.rejects import REJECTED_ROWS, fields_of, read_lines
+from sparkify.rejects import REJECTED_ROWS, read_values, texts_of
 from sparkify.run_notes import DAG_ID
 from sparkify.setup_check import SetupError, compare_tables
 from sparkify.sql import fresh, run_one_by_one
@@ -378,9 +378,13 @@ def plays_of(s3: "S3Hook", hook: "DbApiHook", file: S3Object) -> dict[Play, Said
     )
     rejected = {line_number for (line_number,) in map(tuple, rows)}
     plays: dict[Play, Said] = {}
-    for number, line in enumerate(read_lines(s3, file.url), start=1):
-        event = fields_of(line)
-        if number in rejected or event.get("page") != "NextSong" or not (event.get("userid") or "").strip():
+    for value in read_values(s3, file.url):
+        event = texts_of(value)
+        if (
+            value.last_line in rejected
+            or event.get("page") != "NextSong"
+            or not (event.get("userid") or "").strip()
+        ):
             continue
         try:
             session, item, milliseconds = (

@@ -1,11 +1,16 @@
 """What a run may be told in the trigger form."""
 
 from collections.abc import Mapping
+from difflib import get_close_matches
 from typing import Any
 
 from airflow.sdk import Param
 
+from sparkify.compat import HAS_PAGES
+from sparkify.links import pipeline_view
 from sparkify.sql import utc
+
+_QUARANTINED_FILES = f"[quarantined files]({pipeline_view()})" if HAS_PAGES else "quarantined files"
 
 PARAMS = {
     "check_ledger": Param(
@@ -17,9 +22,10 @@ PARAMS = {
     "reload_prefix": Param(
         None,
         type=["null", "string"],
-        pattern="^s3://[^'\\\\]+$",
+        pattern="^s3://.",
         title="Reload files below",
-        description="Load all files whose address begins so again, such as s3://bucket/log_data/2018/11/.",
+        description_md="Load all files again whose address begins so, such as `s3://bucket/log_data/2018/11/`."
+        f" It also loads {_QUARANTINED_FILES}, given the address of one.",
     ),
     "replace_from": Param(
         None,
@@ -46,11 +52,18 @@ PARAMS = {
 
 def check_params(params: Mapping[str, Any]) -> None:
     """
-    Check what the trigger form's schema cannot: how its parameters go together.
+    Check what the trigger form's schema cannot: that each parameter exists, and how they go together.
 
-    :param params: the DAG run's parameters
-    :raises ValueError: if they contradict each other
+    :param params: the DAG run's parameters, and what else a trigger by the API or the command line gave
+    :raises ValueError: if one does not exist, or they contradict each other
     """
+    for name in sorted(params.keys() - PARAMS.keys()):
+        nearest = get_close_matches(name, PARAMS, 1)
+        raise ValueError(
+            f"The DAG has no parameter {name!r}. "
+            + (f"Did you mean {nearest[0]!r}? " if nearest else "")
+            + f"Trigger a new run: the parameters are {', '.join(PARAMS)}"
+        )
     if not params["replace_from"] and not params["replace_to"]:
         return
     if not params["replace_from"] or not params["replace_to"]:

@@ -118,10 +118,14 @@ def test_a_run_tells_what_it_loaded(loaded: str) -> None:
     assert re.match(r"Loaded staging_events: 30 files, .* staged, 0 rejected; staging_songs: ", loaded)
 
 
-def test_the_form_refuses_what_no_run_could_take(ui: Page, loaded: str) -> None:
+def test_the_form_leads_to_quarantined_files_and_refuses_what_no_run_could_take(
+    ui: Page, loaded: str
+) -> None:
     ui.goto("/dags/sparkify_etl")
     ui.get_by_role("button", name="Trigger").first.click()
     form = ui.get_by_role("dialog")
+    link = form.get_by_role("link", name="quarantined files")
+    expect(link).to_have_attribute("href", re.compile("/plugin/sparkify/sparkify/#pipeline$"))
     form.locator("input[name=element_reload_prefix]").fill("log_data/")
     form.get_by_role("button", name="Trigger", exact=True).click()
     expect(form.get_by_text("reload_prefix: 'log_data/' does not match")).to_be_visible()
