@@ -6,7 +6,11 @@ from typing import Any
 
 from airflow.sdk import Param
 
+from sparkify.compat import HAS_PAGES
+from sparkify.links import pipeline_view
 from sparkify.sql import utc
+
+_QUARANTINED_FILES = f"[quarantined files]({pipeline_view()})" if HAS_PAGES else "quarantined files"
 
 PARAMS = {
     "check_ledger": Param(
@@ -20,7 +24,8 @@ PARAMS = {
         type=["null", "string"],
         pattern="^s3://.",
         title="Reload files below",
-        description="Load all files whose address begins so again, such as s3://bucket/log_data/2018/11/.",
+        description_md="Load all files again whose address begins so, such as `s3://bucket/log_data/2018/11/`."
+        f" It also loads {_QUARANTINED_FILES}, given the address of one.",
     ),
     "replace_from": Param(
         None,

@@ -72,7 +72,8 @@ class CreateTablesOperator(BaseSQLOperator):
             if RECORD in missing:
                 self._create_record(hook)
             if missing:
-                run_in_transaction(hook, self.create(missing))
+                # The tables may lack columns that a pending migration adds and a GRANT names.
+                run_in_transaction(hook, self.create(missing, [] if pending else self.afterwards))
                 self.log.info("Created %s", ", ".join(missing))
             applied = run_in_transaction(hook, self.migrate(hook, context["run_id"])) if pending else []
         if not missing and not pending:
@@ -129,16 +130,17 @@ class CreateTablesOperator(BaseSQLOperator):
             if sqlstate(error) is None or RECORD in run_one_by_one(hook, self.look())[0]:
                 raise
 
-    def create(self, missing: Sequence[str]) -> Transaction[None]:
+    def create(self, missing: Sequence[str], afterwards: Sequence[str]) -> Transaction[None]:
         """
         Yield the statements of the transaction that creates tables.
 
         :param missing: their names
+        :param afterwards: statements to run at its end
         """
         yield f"LOCK {RECORD}"
         for table in missing:
             yield self.ddl[table]
-        yield from each_statement(self.get_db_hook(), self.afterwards)
+        yield from each_statement(self.get_db_hook(), afterwards)
 
     def migrate(self, hook: "DbApiHook", run_id: str) -> Transaction[list[str]]:
         """
