@@ -15,7 +15,7 @@ from sparkify.files import S3Object, list_prefix, s3_hook, split_url
 from sparkify.findings import MOST_EXAMPLES, Finding, conclude
 from sparkify.ledger import LEDGER, ledger_exists, recorded_versions, unrecorded_objects
 from sparkify.rejects import REJECTED_ROWS, fields_of, read_lines
-from sparkify.sql import fresh
+from sparkify.sql import run_statement
 
 if TYPE_CHECKING:
     from airflow.providers.amazon.aws.hooks.s3 import S3Hook
@@ -176,10 +176,8 @@ def plays_of(s3: "S3Hook", hook: "DbApiHook", file: S3Object) -> dict[Play, Said
     :param hook: the warehouse's hook
     :param file: the file
     """
-    rows = fresh(hook).get_records(
-        f"SELECT line_number FROM {REJECTED_ROWS} WHERE s3_key = %s", parameters=[file.key]
-    )
-    rejected = {line_number for (line_number,) in map(tuple, rows)}
+    sql = f"SELECT line_number FROM {REJECTED_ROWS} WHERE s3_key = %s"
+    rejected = {line_number for (line_number,) in run_statement(hook, (sql, [file.key])).rows}
     plays: dict[Play, Said] = {}
     for number, line in enumerate(read_lines(s3, file.url), start=1):
         event = fields_of(line)
@@ -222,9 +220,7 @@ def find_plays(hook: "DbApiHook", plays: Mapping[Play, Said]) -> dict[Play, Said
     found: dict[Play, Said] = {}
 
     def look(condition: str, values: Iterable[Any]) -> None:
-        for session, number, *said in fresh(hook).get_records(
-            f"{select} {condition}", parameters=list(values)
-        ):
+        for session, number, *said in run_statement(hook, (f"{select} {condition}", [*values])).rows:
             if (session, number) in plays:
                 found[session, number] = tuple(said)
 

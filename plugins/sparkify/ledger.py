@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from sparkify.files import S3Object
-from sparkify.sql import fresh
+from sparkify.sql import run_statement
 
 if TYPE_CHECKING:
     from airflow.providers.common.sql.hooks.sql import DbApiHook
@@ -20,11 +20,8 @@ def ledger_exists(hook: "DbApiHook") -> bool:
 
     :param hook: the warehouse's hook
     """
-    found = fresh(hook).get_first(
-        "SELECT 1 FROM pg_table_def WHERE schemaname = current_schema() AND tablename = %s LIMIT 1",
-        parameters=[LEDGER],
-    )
-    return found is not None
+    sql = "SELECT 1 FROM pg_table_def WHERE schemaname = current_schema() AND tablename = %s LIMIT 1"
+    return bool(run_statement(hook, (sql, [LEDGER])).rows)
 
 
 def recorded_versions(hook: "DbApiHook", dataset: str, since: datetime = datetime.min) -> dict[str, str]:
@@ -35,12 +32,12 @@ def recorded_versions(hook: "DbApiHook", dataset: str, since: datetime = datetim
     :param dataset: the staging table that the objects belong to
     :param since: read only the part of the ledger from this date of objects (UTC) on
     """
-    rows = fresh(hook).get_records(
+    sql = (
         f"SELECT s3_key, etag FROM {LEDGER} WHERE dataset = %s AND last_modified >= %s"
-        " ORDER BY last_modified, loaded_at",
-        parameters=[dataset, max(since, datetime(1970, 1, 1))],
+        " ORDER BY last_modified, loaded_at"
     )
-    return dict(tuple(row) for row in rows)
+    found = run_statement(hook, (sql, [dataset, max(since, datetime(1970, 1, 1))]))
+    return dict(tuple(row) for row in found.rows)
 
 
 def unrecorded_objects(

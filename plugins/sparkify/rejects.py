@@ -9,7 +9,7 @@ from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 from sparkify.files import split_url
-from sparkify.sql import Result, Transaction, insert_rows, run_in_transaction
+from sparkify.sql import Result, Transaction, insert_rows, run_one_by_one
 
 if TYPE_CHECKING:
     from airflow.providers.amazon.aws.hooks.s3 import S3Hook
@@ -72,11 +72,11 @@ def read_copy_account(
         return history.rows, errors.rows
 
     for pause in pauses:
-        history, errors = run_in_transaction(hook, ask())
+        history, errors = run_one_by_one(hook, ask())
         if history and history[0][1] <= len(errors):
             return history, errors
         time.sleep(pause)
-    return run_in_transaction(hook, ask())
+    return run_one_by_one(hook, ask())
 
 
 def with_raw_lines(

@@ -216,7 +216,6 @@ class StageToRedshiftOperator(LineageOperator):
 
         def transaction() -> Transaction[tuple[int, int]]:
             table = identifier(self.table)
-            yield "SET timezone TO 'UTC'"  # of SYSDATE, which is compared with the times of system views
             yield TURN
             yield from take_staging(table, run_id, len(files))
             unknown = yield from self._count_unknown(members)
