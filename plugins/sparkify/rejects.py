@@ -19,7 +19,7 @@ from sparkify.compression import UnreadableError, decompress
 from sparkify.errors import may_pass
 from sparkify.files import S3Object, open_object, split_url
 from sparkify.json_objects import JsonValue, count_values, split_values, values_on_lines
-from sparkify.sql import Result, Transaction, insert_rows, run_in_transaction
+from sparkify.sql import Result, Transaction, insert_rows, run_one_by_one
 
 if TYPE_CHECKING:
     from airflow.providers.amazon.aws.hooks.s3 import S3Hook
@@ -91,11 +91,11 @@ def read_copy_account(
         return history.rows, errors.rows
 
     for pause in pauses:
-        history, errors = run_in_transaction(hook, ask())
+        history, errors = run_one_by_one(hook, ask())
         if len(history) == copies and sum(count for _, count in history) <= len(errors):
             return history, errors
         time.sleep(pause)
-    history, errors = run_in_transaction(hook, ask())
+    history, errors = run_one_by_one(hook, ask())
     return (history if len(history) == copies else []), errors
 
 

@@ -249,7 +249,6 @@ class Stager:
     ) -> Transaction[tuple[int, int]]:
         """Yield the transaction that replaces the rows; return the numbers of rows and of unknown fields."""
         table = identifier(self.table)
-        yield "SET timezone TO 'UTC'"  # of SYSDATE, which is compared with the times of system views
         yield TURN
         yield from take_staging(table, self.run_id, len(files))
         if not manifests:
@@ -374,7 +373,6 @@ class Stager:
 
         def transaction() -> Transaction[tuple[int, list[tuple[Check, int, int | None]]]]:
             table = identifier(self.table)
-            yield "SET timezone TO 'UTC'"
             copy_of[:] = (yield "SELECT pg_backend_pid() AS session_id, SYSDATE AS since").rows[0]
             yield f"CREATE TEMP TABLE {table} (LIKE {table})"
             yield from self._copies(manifests, self.max_rejected_rows + 1)
