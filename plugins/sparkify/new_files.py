@@ -26,7 +26,7 @@ from sparkify.files import (
 )
 from sparkify.ledger import ledger_exists, unrecorded_objects
 from sparkify.notifications import delete_messages, receive_notifications
-from sparkify.params import check_params, wanted_again
+from sparkify.params import check_params, check_reload_prefix, wanted_again
 from sparkify.state import OVERLAP, describe_listing, recall, recorded_before
 
 if TYPE_CHECKING:
@@ -173,6 +173,9 @@ def look_for_new_files(
         check_params(params)
         s3 = s3_hook(aws_conn_id)
         recorded = recall(cast("Context", context))
+        if params["reload_prefix"]:
+            listings = [list_prefix(s3, prefix) for prefix in prefixes.values()]
+            check_reload_prefix(params, [item.url for listing in listings for item in listing.objects])
         if params["dry_run"]:
             _show_new(_list_all(s3, prefixes, {}, params), conn_id, params)
             return {}
