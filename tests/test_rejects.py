@@ -169,6 +169,14 @@ def test_of_a_finished_run_only_those_of_files_that_are_rejected_again_are_repla
     assert keep(warehouse, "b", None) == [("run 1", "a"), ("run 1", "b"), ("run 1", None)]
 
 
+def test_a_user_who_is_written_in_two_ways_is_reported(runs, warehouse, logged):
+    users = ("77", 77, 77.0)
+    runs.put("log_data/1.json", *[EVENT | {"sessionId": n, "userId": user} for n, user in enumerate(users)])
+    runs()
+    assert rows(warehouse, "SELECT user_id FROM dim_users ORDER BY user_id") == [("77",), ("77.0",)]
+    assert "dim_users: no user_id is spelled in two ways: not so in 1 case" in logged()
+
+
 @pytest.fixture
 def bucket(s3):
     s3.create_bucket("reject-tests", region_name="us-west-2")
