@@ -13,6 +13,7 @@ import sys
 import threading
 import time
 from contextlib import closing, contextmanager
+from datetime import UTC, datetime
 from email.message import EmailMessage
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
@@ -201,9 +202,10 @@ def test_a_run_that_fails_by_itself_is_told(mailbox, reason, told, ti):
     assert told in mailbox.text()
 
 
-def late(state):
-    run = {"dag_id": "sparkify_etl", "dag_run_id": RUN, "state": state}
-    asyncio.run(alerts.late_run(context={"dag_run": run, "deadline": {"deadline_time": "11 o'clock"}}))
+def late(state, queued_at="2026-11-27T10:00:03Z"):
+    run = {"dag_id": "sparkify_etl", "dag_run_id": RUN, "state": state, "queued_at": queued_at}
+    deadline = {"deadline_time": datetime(2026, 11, 27, 11, tzinfo=UTC)}
+    asyncio.run(alerts.late_run(context={"dag_run": run, "deadline": deadline}))
 
 
 def test_a_late_run_is_told_unless_it_has_ended(mailbox):
@@ -212,10 +214,13 @@ def test_a_late_run_is_told_unless_it_has_ended(mailbox):
     assert mailbox.messages == []
     late("running")
     assert mailbox.subjects() == [f"[sparkify_etl] run {RUN} is late"]
-    assert "It is running, and was to end by 11 o'clock, 1:00:00 after" in mailbox.text().replace(
-        "&#x27;", "'"
-    )
+    assert "It is still running. It should have ended by 2026-11-27 11:00:00+00:00." in mailbox.text()
     assert f"/dags/sparkify_etl/runs/{RUN.replace(':', '%3A').replace('+', '%2B')}" in mailbox.text()
+
+
+def test_a_run_of_a_past_hour_is_not_late_when_it_is_queued(mailbox):
+    late("queued", queued_at="2026-11-28T08:00:00Z")
+    assert mailbox.messages == []
 
 
 # --- The other targets ---
@@ -427,11 +432,12 @@ def test_scheduler_triggerer_and_dag_processor_tell_each_once(created, metadata,
     if compat.CALLBACKS_READ_XCOMS:
         expected["[alerts_killed] die failed in run by_test"] = "its process was killed"
     if compat.DeadlineAlert is not None:
-        expected["[alerts_late] run by_test is late"] = "It is running, and was to end by "
+        expected["[alerts_late] run by_test is late"] = "It is still running. It should have ended by "
     with running_web(created) as web:
         wait_for(lambda: len(metadata.execute(VERSIONS).fetchall()) == 4)
         for dag in ("alerts_failing", "alerts_timed_out", "alerts_killed", "alerts_late"):
-            web.ask(f"dags/{dag}/dagRuns", {"logical_date": None, "dag_run_id": "by_test"})
+            now = datetime.now(UTC).isoformat()
+            web.ask(f"dags/{dag}/dagRuns", {"logical_date": now, "dag_run_id": "by_test"})
         wait_for(lambda: len(mailbox.messages) >= len(expected))
         time.sleep(5)  # a second message of the same would come right after the first
     assert sorted(mailbox.subjects()) == sorted(expected)

@@ -1,4 +1,4 @@
-"""What is kept of a listing, and what an address on S3 may be."""
+"""Listings, addresses on S3, and files that cannot be written or read."""
 
 import tracemalloc
 from datetime import UTC, datetime
@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from sparkify.files import list_prefix, split_url
+from sparkify.files import SourceError, list_prefix, open_object, split_url, write_text
 
 PAGES, PAGE = 20, 1000
 
@@ -53,3 +53,22 @@ def test_a_key_may_have_any_characters(key):
 def test_anything_else_is_no_address(url):
     with pytest.raises(ValueError, match="is not an S3 address of the form s3://bucket/key"):
         split_url(url)
+
+
+def test_a_work_file_whose_bucket_does_not_exist_names_the_variable(s3):
+    with pytest.raises(SourceError) as failure:
+        write_text(s3, "s3://no-such-bucket/runs/a.json", "{}")
+    assert str(failure.value) == (
+        "Cannot write s3://no-such-bucket/runs/a.json: The specified bucket does not exist (NoSuchBucket):"
+        " there is no such bucket: correct the name, or create it. The Airflow variable sparkify_work_prefix"
+        " names the bucket"
+    )
+
+
+def test_a_work_file_that_has_expired_says_what_to_trigger(s3):
+    with pytest.raises(SourceError) as failure:
+        open_object(s3, "s3://sparkify-etl/runs/expired.json")
+    assert str(failure.value) == (
+        "The work file s3://sparkify-etl/runs/expired.json is gone: work files may expire. Trigger a new run"
+        " instead of clearing this one"
+    )

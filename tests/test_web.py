@@ -4,6 +4,7 @@ import json
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import quote
 
@@ -64,6 +65,26 @@ def test_scheduled_and_triggered_runs_end_green_and_nothing_listens_beyond_this_
                 if connection.status == psutil.CONN_LISTEN
             }
     assert listening == {"127.0.0.1"}
+
+
+@pytest.mark.parametrize("cleared", ["task", "run"])
+def test_a_failed_run_is_cleared_through_the_api_and_succeeds(web, cleared):
+    run = f"dags/sparkify_etl/dagRuns/{cleared}"
+    web.ask(
+        "dags/sparkify_etl/dagRuns",
+        {"logical_date": datetime.now(UTC).isoformat(), "dag_run_id": cleared},
+    )
+    web.ask(run, {"state": "failed"}, "PATCH")
+    if cleared == "task":
+        choice = {"dag_run_id": cleared, "task_ids": ["find_new_files"], "include_downstream": True}
+        web.ask("dags/sparkify_etl/clearTaskInstances", {**choice, "only_failed": False, "dry_run": False})
+    else:
+        web.ask(f"{run}/clear", {"dry_run": False})
+    end = time.monotonic() + 120
+    while (state := web.ask(run)["state"]) != "success":
+        assert state in ("queued", "running")
+        assert time.monotonic() < end, state
+        time.sleep(1)
 
 
 def test_changes_asked_for_at_once_are_all_made(web):

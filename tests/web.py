@@ -34,25 +34,28 @@ class Web:
     password: str
     _token: str | None = None
 
-    def ask(self, path: str, body: Any = None) -> Any:
+    def ask(self, path: str, body: Any = None, method: str = "POST") -> Any:
         """
         Return the answer of its REST API.
 
         :param path: below ``/api/v2/``
-        :param body: what to post; None only reads
+        :param body: what to send; None only reads
+        :param method: how to send it
         :raises AssertionError: if there is no good answer, with the ends of its logs
         """
         if not self._token:
             login = {"username": self.user, "password": self.password}
-            self._token = self._request("auth/token", login)["access_token"]
-        return self._request(f"api/v2/{path}", body)
+            self._token = self._request("auth/token", login, "POST")["access_token"]
+        return self._request(f"api/v2/{path}", body, method)
 
-    def _request(self, path: str, body: Any) -> Any:
+    def _request(self, path: str, body: Any, method: str) -> Any:
         headers = {"Content-Type": "application/json"}
         if self._token:
             headers["Authorization"] = f"Bearer {self._token}"
         data = None if body is None else json.dumps(body).encode()
-        request = urllib.request.Request(f"{self.url}/{path}", data, headers)
+        request = urllib.request.Request(
+            f"{self.url}/{path}", data, headers, method="GET" if data is None else method
+        )
         try:
             with urllib.request.urlopen(request, timeout=30) as answer:
                 return json.load(answer)

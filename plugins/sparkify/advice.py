@@ -1,4 +1,4 @@
-"""What to change, in AWS's terms, when AWS or the warehouse refuses something."""
+"""What to do, in AWS's terms, when AWS or the warehouse refuses something."""
 
 import re
 
@@ -16,22 +16,26 @@ _KEY = "the AWS connection's access key"
 # https://docs.aws.amazon.com/STS/latest/APIReference/CommonErrors.html
 _BY_CODE = {
     ("AccessDenied", "AccessDeniedException", "AllAccessDisabled", "403"): (
-        "grant {action} on {resource} to the identity of the AWS connection, and if the bucket is another"
-        " account's or denies it, in the bucket's policy, too"
+        "grant {action} on {resource} to the identity of the AWS connection. If the bucket belongs to another"
+        " account, or its policy denies this, also change the bucket's policy"
     ),
     ("NoSuchBucket", "404"): "there is no such bucket: correct the name, or create it",
     ("NoSuchKey",): "there is no such object",
+    ("SlowDown", "503"): (
+        "S3 asked us to slow down. If this persists, use a longer prefix in the Airflow variables"
+        " sparkify_log_data and sparkify_song_data"
+    ),
     ("AWS.SimpleQueueService.NonExistentQueue", "QueueDoesNotExist"): (
         "there is no such queue: correct the Airflow variable sparkify_queue_url, and set region_name of the"
         " AWS connection to the queue's region"
     ),
     ("InvalidAccessKeyId", "InvalidClientTokenId", "UnrecognizedClientException"): (
-        f"{_KEY} is not known: correct it, or leave it out where Airflow runs with a role of its own"
+        f"{_KEY} does not exist: correct it, or remove it if Airflow runs with a role of its own"
     ),
-    ("SignatureDoesNotMatch", "InvalidSignatureException"): f"{_KEY} and its secret do not go together",
+    ("SignatureDoesNotMatch", "InvalidSignatureException"): f"{_KEY} does not match its secret: correct both",
     ("ExpiredToken", "ExpiredTokenException", "InvalidToken", "TokenRefreshRequired"): (
-        "the AWS connection's temporary credentials (aws_session_token) are over: renew them, or leave them"
-        " out where Airflow runs with a role of its own"
+        "the AWS connection's temporary credentials (aws_session_token) have expired: renew them, or remove"
+        " them if Airflow runs with a role of its own"
     ),
     ("RequestTimeTooSkewed",): "set the clock of the machine that Airflow runs on",
     (
@@ -59,8 +63,8 @@ _ATTACH = (
     " allow sts:AssumeRole to redshift.amazonaws.com, on Serverless also to redshift-serverless.amazonaws.com"
     " (a condition on aws:SourceArn must name this warehouse); or correct the variable sparkify_iam_role"
 )
-_OR_OWN = ", or trigger sparkify_create_roles, which makes a user who owns the tables' schema"
-# What Redshift, or its driver, says; the first that is found counts. {0} is the first group.
+_OR_OWN = ", or trigger sparkify_create_roles, which creates a user who owns the tables' schema"
+# Messages of Redshift or its driver; the first that matches counts. {0} is the first group.
 _BY_MESSAGE = (
     (r"is not authorized to assume IAM Role\s+(\S+)", _ATTACH),
     (r"Not authorized to get credentials of role\s+(\S+)", _ATTACH),
@@ -82,7 +86,18 @@ _BY_MESSAGE = (
         f" one) to {_ROLE}",
     ),
     (r"NoSuchBucket", "There is no such bucket: correct the Airflow variable that names it"),
-    (r"NoSuchKey", "The object has been deleted since it was listed: run the task again"),
+    (
+        r"Error NoSuchKey|Mandatory url is not present",
+        "The object was deleted after it was listed. The next try lists the prefix again",
+    ),
+    (
+        r"Error SlowDown|Status 503",
+        "S3 asked Redshift to slow down. If this persists, load fewer and larger files",
+    ),
+    (
+        r'INSERT has more (?:expressions|target columns)|column "?[^ ]+"? (?:of relation .*)?does not exist',
+        "A table is not as defined. Trigger sparkify_check_setup: it lists every difference",
+    ),
     (
         r"PermanentRedirect|AuthorizationHeaderMalformed|specified endpoint|different region|Status 301",
         "Set the Airflow variable sparkify_s3_region to the region of the bucket",
@@ -98,8 +113,18 @@ _BY_MESSAGE = (
     (r'database "([^"]+)" does not exist', 'Correct "schema" of the connection, which names the database'),
     (
         r'relation "([^"]+)" does not exist',
-        "Trigger sparkify_etl, which creates the tables, or let the search_path of the connection's user name"
-        " their schema",
+        "Trigger sparkify_etl, which creates the tables. If they exist, add their schema to the search_path"
+        " of the connection's user",
+    ),
+    (
+        r'role "?([^"\s]+)"? does not exist',
+        "Trigger sparkify_create_roles, which creates the role of the Airflow variable"
+        " sparkify_analysts_role, or delete the variable",
+    ),
+    (
+        r'schema "?([^"\s]+)"? does not exist',
+        "Set the Airflow variable sparkify_schema to the schema that holds the tables, or trigger"
+        " sparkify_create_roles, which creates it",
     ),
     (
         r"permission denied for schema (\S+)",
@@ -116,45 +141,52 @@ _BY_MESSAGE = (
     (
         r"Hostname mismatch|IP address mismatch|doesn't match",
         "The server's certificate is for another host: set the connection's host to the endpoint that the"
-        ' console shows, or, for another name of the warehouse, "sslmode": "verify-ca" in its extra',
+        ' console shows. If you use another name for the warehouse, set "sslmode": "verify-ca" in its extra',
     ),
     (
         r"certificate verify failed",
-        "The server's certificate is not signed by an authority of Amazon's: is the connection's host right,"
-        " and is nothing in between that decrypts what passes?",
+        "Amazon has not signed the server's certificate: is the connection's host right? Does a proxy between"
+        " Airflow and the warehouse decrypt the traffic?",
     ),
     (
         r"SSL must be enabled|SSL off|Server refuses SSL",
-        'The warehouse takes no login without TLS: leave "ssl" out of the connection\'s extra',
+        'The warehouse refuses logins without TLS: remove "ssl" from the connection\'s extra',
     ),
     (r"(cluster_identifier|db_user|serverless_work_group) ", "Set {0} in the connection's extra"),
     (
         r"Connection refused",
-        "Nothing listens there: is the warehouse available and not paused, and the connection's port right?",
+        "Nothing listens there: is the warehouse available and not paused, and is the connection's port"
+        " right?",
     ),
     (
         r"timed? out|time out|unreachable",
-        "Let the security group of the warehouse admit the port from where Airflow runs (its subnet or"
-        " security group), see that a route leads there, and that the warehouse is available and not paused",
+        "Is the warehouse available and not paused? Does its security group admit the port from Airflow's"
+        " subnet or security group, and does a route lead there?",
     ),
     (
         r"not known|name resolution|nodename",
-        "Correct the connection's host; the name of a private warehouse is known in its VPC alone",
+        "Correct the connection's host. The name of a private warehouse is only known in its VPC",
     ),
 )
+_BY_SQLSTATE = {
+    "57014": "Somebody or a time-out cancelled the statement",
+    "53100": "The warehouse's disk is full: delete tables that nobody needs, or resize it",
+    "53300": "The warehouse has too many connections: end some, or wait",
+    "55P03": "Another session holds a lock: SELECT * FROM svv_transactions shows which",
+    None: "Is the warehouse running, and are the connection's host, port and user right?",
+}
 
-
-#: What a login by IAM asks of AWS.
+#: The permission that a login by IAM needs.
 IAM_LOGIN = "redshift:GetClusterCredentials (on Serverless redshift-serverless:GetCredentials)"
 
 
 def aws_advice(error: ClientError | BotoCoreError, action: str, resource: str) -> str:
     """
-    Return what AWS said, and what to change.
+    Return AWS's message, and what to do.
 
     :param error: what boto3 raised
     :param action: the IAM action that was refused, such as ``s3:ListBucket``
-    :param resource: what it was to be done on, as an ARN
+    :param resource: its resource, as an ARN
     """
     if isinstance(error, ClientError):
         code = error.response["Error"]["Code"]
@@ -166,23 +198,24 @@ def aws_advice(error: ClientError | BotoCoreError, action: str, resource: str) -
         advice = _BY_ANY_CODE.get(code, "").format(action=action, resource=resource)
         return ": ".join(filter(None, [f"{said} ({code})", advice]))
     if isinstance(error, NoCredentialsError | PartialCredentialsError | CredentialRetrievalError):
-        return f"{error}: give the machine, task or pod of Airflow a role, or the AWS connection a key"
+        return f"{error}: give Airflow's machine, task or pod a role, or the AWS connection a key"
     if isinstance(error, NoRegionError):
         return f"{error}: set region_name of the AWS connection"
     return (
-        f"{error}: is AWS reached from here (a NAT gateway, or a VPC endpoint of this service), and are the"
+        f"{error}: can Airflow reach AWS (by a NAT gateway, or a VPC endpoint of this service), and are the"
         " AWS connection's region_name and endpoint_url right?"
     )
 
 
-def warehouse_advice(message: str) -> str | None:
+def warehouse_advice(message: str, sqlstate: str | None = "") -> str | None:
     """
-    Return what to change, if that is known.
+    Return what to do, None if that is not known.
 
-    :param message: what the warehouse or its driver said
+    :param message: the message of the warehouse or its driver
+    :param sqlstate: the error's SQLSTATE, None if the driver raised it
     """
     for pattern, advice in _BY_MESSAGE:
         found = re.search(pattern, message, re.IGNORECASE | re.DOTALL)
         if found:
             return advice.format(*(group.rstrip(".,:") for group in found.groups()))
-    return None
+    return _BY_SQLSTATE.get(sqlstate)

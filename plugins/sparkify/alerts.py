@@ -15,7 +15,7 @@ import logging
 import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from threading import Thread
 from typing import TYPE_CHECKING, Any, NamedTuple, ParamSpec
 from urllib.parse import quote
@@ -23,7 +23,7 @@ from urllib.parse import quote
 from airflow.configuration import conf
 from airflow.sdk import Variable
 
-from sparkify.compat import callbacks_read_xcoms, deadline, redact
+from sparkify.compat import AirflowException, callbacks_read_xcoms, deadline, redact
 from sparkify.errors import error_message
 
 if TYPE_CHECKING:
@@ -193,9 +193,44 @@ def warn(context: "Context", findings: Sequence[str]) -> None:
     )
 
 
+@_never_failing
+def report_left_out(context: "Context", staged: Sequence[Mapping[str, Any]]) -> None:
+    """
+    Report the files that a run quarantined, and kinds of objects that it ignored for the first time.
+
+    :param context: the context of the task that recorded them
+    :param staged: what each staging task returned
+    """
+    ti = context["ti"]
+    for result in staged:
+        if result["quarantined"]:
+            lines = [f"- {url}\n  {reason}" for url, reason in result["quarantined_files"]]
+            if more := result["quarantined"] - len(lines):
+                lines.append(f"… and {more} more: see etl_files, or the page Sparkify, Pipeline")
+            if result["same_cause"]:
+                lines.insert(
+                    0, "It looks like a change of the source's format: all new files fail the same way."
+                )
+            _send(
+                f"[{ti.dag_id}] {result['quarantined']} files of {result['dataset']} are quarantined",
+                "\n".join(lines),
+                context,
+                "Nothing of these files was loaded; all others were. Upload a corrected file: the next run"
+                " loads it. To try the same file again, trigger the DAG with its address as reload_prefix.",
+            )
+        if result["new_rules"]:
+            _send(
+                f"[{ti.dag_id}] objects of a new kind are ignored below the prefix of {result['dataset']}",
+                "\n".join(f"- {url}: {rule}" for rule, url in result["new_rules"]),
+                context,
+                "If they are data, upload them as .json, .jsonl or .ndjson, perhaps compressed (.gz, .bz2,"
+                " .zst). If not, nothing: later ones of their kind are ignored without an alert.",
+            )
+
+
 async def late_run(context: Mapping[str, Any]) -> None:
     """
-    Tell that a run has not ended in time. It is the callback of a DAG's ``deadline``.
+    Report that a run has not ended in time. It is the callback of a DAG's ``deadline``.
 
     :param context: ``dag_run``, as Airflow's REST API shows it, and ``deadline``
     """
@@ -205,23 +240,26 @@ async def late_run(context: Mapping[str, Any]) -> None:
 
 @_never_failing
 def _late_run(context: Mapping[str, Any]) -> None:
-    run = context["dag_run"]
+    run, due = context["dag_run"], str(context["deadline"]["deadline_time"])
     if run["state"] not in ("queued", "running"):
         return  # it has failed, which was told, or it ended just now
+    if datetime.fromisoformat(run["queued_at"]) >= datetime.fromisoformat(due):
+        return  # a backfill of a past hour, or a run that was cleared later, is not late
     _send(
         f"[{run['dag_id']}] run {run['dag_run_id']} is late",
-        f"It is {run['state']}, and was to end by {context['deadline']['deadline_time']},"
-        f" {LATE_AFTER} after it was queued.",
+        f"It is still {run['state']}. It should have ended by {due}.",
         {"dag_id": run["dag_id"], "run_id": run["dag_run_id"]},
-        "Look at its tasks: one that runs long or is tried again says why in its log. A queued run waits for"
-        " one before it. Later hours wait for this run, and load what it did not.",
+        "Open its tasks: the log of a task that runs long or is retried says why. A queued run waits for an"
+        " earlier one. Later hours wait for this run, and load what it did not.",
     )
 
 
 def _exception_text(error: BaseException | str) -> str:
-    if isinstance(error, BaseException):
-        return f"{type(error).__name__}: {error_message(error)}"
-    return error
+    if isinstance(error, str):
+        return error
+    message = error_message(error)
+    # The project's own errors are sentences. Others, such as a KeyError, mean little without their class.
+    return message if isinstance(error, AirflowException) else f"{type(error).__name__}: {message}"
 
 
 def _send(subject: str, what: str, where: Mapping[str, Any], to_do: str) -> None:

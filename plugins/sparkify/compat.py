@@ -21,11 +21,12 @@ if TYPE_CHECKING:
     from airflow.sdk import Asset, Context
 
 try:
-    from airflow.sdk.exceptions import AirflowException, AirflowFailException
+    from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowNotFoundException
 except ImportError:
     from airflow.exceptions import (  # type: ignore[no-redef]
         AirflowException,
         AirflowFailException,
+        AirflowNotFoundException,
     )
 
 try:
@@ -59,14 +60,17 @@ except ImportError:
 #: Whether Airflow's web UI has a place for a page of ours.
 HAS_PAGES = hasattr(AirflowPlugin, "external_views")
 
+_RELEASE = tuple(map(int, __version__.split(".")[:2]))
+
 #: Whether what runs a callback, be it of a task or of a run, answers when it asks for XComs.
-CALLBACKS_READ_XCOMS = tuple(map(int, __version__.split(".")[:2])) >= (3, 3)
+CALLBACKS_READ_XCOMS = _RELEASE >= (3, 3)
 
 __all__ = [
     "HAS_PAGES",
     "HAS_RETRY_POLICIES",
     "AirflowException",
     "AirflowFailException",
+    "AirflowNotFoundException",
     "RetryDecision",
     "RetryPolicy",
     "SQLCheckResult",
@@ -80,21 +84,25 @@ __all__ = [
 
 def deadline(after: timedelta, callback: Callable[..., Awaitable[None]]) -> dict[str, Any]:
     """
-    Return the argument of a DAG that has a callback run once a run has not ended in time.
+    Return the argument of a DAG that calls back if a run has not ended in time.
 
-    There is none before Airflow 3.1, and for ``airflow dags test``.
+    There is none before Airflow 3.1, and none for ``airflow dags test``.
 
-    :param after: how long after it was queued a run must have ended
-    :param callback: a function of a module, which the triggerer runs, whatever the executor
+    :param after: how long a run may take, counted from its logical date (before Airflow 3.3: from the time
+        it was queued). A run without a logical date has no deadline.
+    :param callback: a function of a module; the triggerer runs it, whatever the executor
     """
     # After a good run of a DAG that has a deadline, `airflow dags test` ends with an error
     # (https://github.com/apache/airflow/issues/73428). Nobody waits for a run of it to be late.
     if DeadlineAlert is None or sys.argv[1:3] == ["dags", "test"]:
         return {}
-    alert = DeadlineAlert(
-        reference=DeadlineReference.DAGRUN_QUEUED_AT, interval=after, callback=AsyncCallback(callback)
+    # From 3.3 on, a task or run whose deadline refers to queued_at cannot be cleared
+    # (https://github.com/apache/airflow/issues/70368). Before 3.2, a run without a logical date cannot be
+    # triggered if its deadline refers to that (DagRunLogicalDateDeadline adds the interval to None).
+    reference = (
+        DeadlineReference.DAGRUN_LOGICAL_DATE if _RELEASE >= (3, 3) else DeadlineReference.DAGRUN_QUEUED_AT
     )
-    return {"deadline": alert}
+    return {"deadline": DeadlineAlert(reference=reference, interval=after, callback=AsyncCallback(callback))}
 
 
 def callbacks_read_xcoms() -> bool:

@@ -1,66 +1,120 @@
-"""Errors of the warehouse, whichever driver raises them: how to know one, and how to tell it to a person."""
+"""Recognise and explain errors of the warehouse and of AWS, and decide which ones are transient."""
 
 import logging
 import re
 import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
+from json import JSONDecodeError
 
-from botocore.exceptions import BotoCoreError, ClientError
+from botocore.exceptions import (
+    BotoCoreError,
+    ClientError,
+    NoRegionError,
+    ParamValidationError,
+    PartialCredentialsError,
+)
 
-from sparkify.advice import warehouse_advice
-from sparkify.compat import HAS_RETRY_POLICIES, AirflowFailException
+from sparkify.advice import IAM_LOGIN, aws_advice, warehouse_advice
+from sparkify.compat import AirflowException, AirflowFailException, AirflowNotFoundException
 from sparkify.files import SourceError
 
 log = logging.getLogger(__name__)
 
-# Lost connections, too many connections, a shutdown, serialization failures and deadlocks
-# (https://www.postgresql.org/docs/current/errcodes-appendix.html).
-PASSING_SQLSTATES = ("08", "40", "53300", "57P")
-# Redshift's own conflicts of transactions, which have no SQLSTATE of their own: one that cannot be
+# Lost connections, conflicts of transactions, a lack of resources such as disk space or connections, a
+# cancelled statement or a shutdown (https://www.postgresql.org/docs/current/errcodes-appendix.html).
+TRANSIENT_SQLSTATES = ("08", "40", "53", "57")
+# Redshift's own errors have no SQLSTATE of their own. These are conflicts of transactions: one that cannot be
 # serialized, a table made after the transaction's snapshot, and an object that two transactions change
 # (https://docs.aws.amazon.com/redshift/latest/dg/c_serial_isolation-serializable-isolation-troubleshooting.html,
-# https://github.com/aws/amazon-redshift-jdbc-driver/issues/147).
-PASSING_MESSAGES = ("1023", "1018", "could not complete because of conflict with concurrent transaction")
+# https://github.com/aws/amazon-redshift-jdbc-driver/issues/147). The rest are a full disk and what COPY says
+# of S3: throttled or broken (https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html), or without
+# an object that was there when the manifest was written; the next try writes a new one.
+_TRANSIENT_MESSAGE = re.compile(
+    r"^(1023|1018|could not complete because of conflict with concurrent transaction|Disk Full)"
+    r"|Status 5\d\d\b|Error (SlowDown|InternalError|ServiceUnavailable|RequestTimeout)\b|S3CurlException"
+    r"|Error NoSuchKey\b|Mandatory url is not present in manifest",
+    re.IGNORECASE,
+)
+# A driver's own errors are transient: it could not connect, or the connection broke. Not so these: the server
+# is another one, or refuses the login (which psycopg2 reports without a SQLSTATE).
+_REFUSED_MESSAGE = re.compile(
+    r"certificate verify failed|hostname mismatch|refuses SSL|password authentication failed"
+    r'|database "[^"]*" does not exist',
+    re.IGNORECASE,
+)
 # https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html
-PASSING_AWS_CODES = frozenset(
+_TRANSIENT_AWS_CODES = frozenset(
     {"InternalError", "RequestTimeout", "ServiceUnavailable", "SlowDown", "Throttling", "ThrottlingException"}
 )
+_PERMANENT_AWS_ERRORS = (NoRegionError, ParamValidationError, PartialCredentialsError)
 DRIVERS = ("psycopg", "psycopg2", "redshift_connector")
+
+
+class TransientError(AirflowException):
+    """An error that may not come again: Airflow retries the task."""
 
 
 @contextmanager
 def explained(doing: str, conn_id: str | None) -> Iterator[None]:
     """
-    Log one plain line before an error of the warehouse, of the source or of a setting goes on its way.
+    Replace an error of the warehouse, of AWS or of a setting by one that says what happened and what to do.
 
-    An error that only a person can mend fails the task at once, where no retry policy sees to that.
+    The new error has no cause, because Airflow's log would end with that: a driver's error shows the server's
+    fields as a dict. Set the log level of this module to DEBUG to see it. Errors that are not understood,
+    such as bugs, are re-raised as they are.
 
-    :param doing: what failed, to begin the line with
+    :param doing: what failed; the message begins with it
     :param conn_id: the warehouse's connection
-    :raises AirflowFailException: in place of such an error
+    :raises TransientError: if a retry may succeed
+    :raises AirflowFailException: if a person has to act first, so that the task fails at once
     """
     try:
         yield
-    except Exception as error:
-        if isinstance(error, (SourceError, ValueError)):
-            log.error("%s failed: %s", doing, error)
-        elif is_database_error(error):
-            message = error_message(error)
-            advice = warehouse_advice(message)
-            if not advice and sqlstate(error) is None:
-                advice = "Is the warehouse running, and are the connection's host, port and user right?"
-            log.error(
-                "%s failed on connection '%s': %s%s", doing, conn_id, message, f". {advice}" if advice else ""
-            )
-        if may_pass(error) is False and not HAS_RETRY_POLICIES:
-            raise AirflowFailException(f"{doing} failed: {error_message(error)}") from error
+    except AirflowNotFoundException as error:  # The conn_id `…` isn't defined
+        name = re.search(r"`(.+)`", str(error))
+        raise AirflowFailException(
+            f"{doing} failed: the Airflow connection {name[1] if name else conn_id} does not exist."
+            " Create it as .env.example shows."
+        ) from None
+    except AirflowException as error:  # one of ours, which says all
+        log.debug("What led to the error", exc_info=True)
+        error.__cause__, error.__suppress_context__ = None, True
         raise
+    except Exception as error:
+        transient = may_pass(error)
+        if transient is None:
+            raise
+        log.debug("What led to the error", exc_info=True)
+        message = f"{doing} failed{_explanation(error, conn_id)}"
+        if transient:
+            raise TransientError(
+                f"{message} This is often transient, so Airflow retries the task. If no tries are left,"
+                " clear it."
+            ) from None
+        raise AirflowFailException(message) from None
+
+
+def _explanation(error: Exception, conn_id: str | None) -> str:
+    if isinstance(error, ClientError) and "Credentials" in error.operation_name:
+        said = f" on connection '{conn_id}': {aws_advice(error, IAM_LOGIN, 'the warehouse')}"
+    elif isinstance(error, ClientError | BotoCoreError):
+        action = f"s3:{error.operation_name}" if isinstance(error, ClientError) else "s3:*"
+        said = f": {aws_advice(error, action, 'the bucket')}"
+    elif is_database_error(error):
+        message = error_message(error)
+        advice = warehouse_advice(message, sqlstate(error))
+        said = f" on connection '{conn_id}': " + ". ".join(filter(None, [message.rstrip("."), advice]))
+    elif isinstance(error, JSONDecodeError):
+        said = f": an answer is not JSON, and may have been truncated ({error})"
+    else:
+        said = f": {error}"
+    return said if said.endswith(("?", "!", ".")) else f"{said}."
 
 
 def is_database_error(error: BaseException) -> bool:
     """
-    Tell whether an exception is a database driver's, by PEP 249's name for the root of its exceptions.
+    Return whether an exception is a database driver's, by PEP 249's name for the root of its exceptions.
 
     The connection picks the hook, and the hook its driver: redshift_connector, psycopg2 or psycopg.
 
@@ -76,7 +130,7 @@ def is_database_error(error: BaseException) -> bool:
 
 def error_message(error: BaseException) -> str:
     """
-    Return what a database error says, without the driver's wrapping.
+    Return the message of an error, without the driver's wrapping.
 
     :param error: an error of psycopg2, or of redshift_connector, which raises the server's fields as a dict
     """
@@ -103,21 +157,29 @@ def sqlstate(error: BaseException) -> str | None:
 
 def may_pass(error: BaseException) -> bool | None:
     """
-    Tell whether an error may pass without anybody's doing.
+    Return whether an error is transient, None if that is not known.
 
     :param error: what was raised
-    :return: None if that is not known
     """
-    if isinstance(error, (SourceError, ValueError)):
-        return isinstance(error.__cause__, BotoCoreError)
-    if isinstance(error, ClientError):
-        return error.response["Error"]["Code"] in PASSING_AWS_CODES
-    if isinstance(error, BotoCoreError):
+    if isinstance(error, TransientError):
         return True
+    if isinstance(error, SourceError):
+        return error.__cause__ is not None and bool(may_pass(error.__cause__))
+    if isinstance(error, JSONDecodeError | UnicodeDecodeError):
+        return True  # of an answer of S3 that was cut off
+    if isinstance(error, ValueError | AirflowNotFoundException):
+        return False
+    if isinstance(error, ClientError):
+        status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+        return error.response["Error"]["Code"] in _TRANSIENT_AWS_CODES or status >= 500
+    if isinstance(error, BotoCoreError):
+        return not isinstance(error, _PERMANENT_AWS_ERRORS)
+    if isinstance(error, ConnectionError | TimeoutError):
+        return True  # of a driver, or of a session that was silent
     if is_database_error(error):
-        state = sqlstate(error)
+        message, state = error_message(error), sqlstate(error)
         if state:
-            return state.startswith(PASSING_SQLSTATES) or error_message(error).startswith(PASSING_MESSAGES)
-        # The driver itself: it could not connect, or the connection broke.
-        return type(error).__name__ in ("InterfaceError", "OperationalError", "error")
+            return state.startswith(TRANSIENT_SQLSTATES) or bool(_TRANSIENT_MESSAGE.search(message))
+        by_driver = type(error).__name__ in ("InterfaceError", "OperationalError", "error")
+        return by_driver and not _REFUSED_MESSAGE.search(message)
     return None

@@ -50,11 +50,18 @@ PARAMS = {
 
 def check_params(params: Mapping[str, Any]) -> None:
     """
-    Check what the trigger form's schema cannot: how its parameters go together.
+    Check what the trigger form's schema cannot: that each parameter exists, and how they go together.
 
-    :param params: the DAG run's parameters
-    :raises ValueError: if they contradict each other
+    :param params: the DAG run's parameters, and what else a trigger by the API or the command line gave
+    :raises ValueError: if one does not exist, or they contradict each other
     """
+    for name in sorted(params.keys() - PARAMS.keys()):
+        nearest = get_close_matches(name, PARAMS, 1)
+        raise ValueError(
+            f"The DAG has no parameter {name!r}. "
+            + (f"Did you mean {nearest[0]!r}? " if nearest else "")
+            + f"Trigger a new run: the parameters are {', '.join(PARAMS)}"
+        )
     if not params["replace_from"] and not params["replace_to"]:
         return
     if not params["replace_from"] or not params["replace_to"]:

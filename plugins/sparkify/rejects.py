@@ -58,21 +58,22 @@ class RejectedRow:
 
 
 def read_copy_account(
-    hook: "DbApiHook", session_id: int, since: datetime, pauses: Sequence[float]
+    hook: "DbApiHook", session_id: int, since: datetime, copies: int, pauses: Sequence[float]
 ) -> tuple[list[Any], list[Any]]:
     """
-    Read what Redshift says of the COPY that ran in a session, as soon as it says all of it.
+    Read what Redshift reports of the COPYs of a session's transaction, as soon as it reports all of it.
 
-    How soon that is after a COPY is not documented, so it is asked again while the COPY is not there, or not
-    as many rejected rows as it had. SYS views exist on clusters and on Serverless, and show users what they
+    How soon that is after a COPY is not documented, so it is asked again while a COPY is not there, or not
+    as many rejected rows as they had. SYS views exist on clusters and on Serverless, and show users what they
     ran themselves (https://docs.aws.amazon.com/redshift/latest/dg/SYS_LOAD_HISTORY.html).
 
     :param hook: the warehouse's hook
     :param session_id: process id of the session that ran COPY
     :param since: when the session's transaction began, UTC without zone
+    :param copies: the number of COPYs
     :param pauses: how many seconds to wait before it is asked again
-    :return: loaded rows and rejected rows of the COPY, if it is there; and file, line, column and reason of
-        each rejected row
+    :return: loaded rows and rejected rows of each COPY, if all are there; and file, line, column and reason
+        of each rejected row
     """
     where = "WHERE session_id = %s AND start_time >= %s"
 
@@ -81,6 +82,8 @@ def read_copy_account(
             f"SELECT loaded_rows, error_count FROM sys_load_history {where} AND status <> 'running'",
             [session_id, since],
         )
+        if not any(count for _, count in history.rows):
+            return history.rows, []
         errors = yield (
             "SELECT TRIM(file_name), line_number, TRIM(column_name), TRIM(error_message)"
             f" FROM sys_load_error_detail {where} ORDER BY file_name, line_number",
@@ -90,10 +93,11 @@ def read_copy_account(
 
     for pause in pauses:
         history, errors = run_in_transaction(hook, ask())
-        if history and history[0][1] <= len(errors):
+        if len(history) == copies and sum(count for _, count in history) <= len(errors):
             return history, errors
         time.sleep(pause)
-    return run_in_transaction(hook, ask())
+    history, errors = run_in_transaction(hook, ask())
+    return (history if len(history) == copies else []), errors
 
 
 def with_raw_lines(
@@ -235,7 +239,7 @@ def read_values(s3: "S3Hook", url: str) -> Iterator[JsonValue]:
 def _read_text(s3: "S3Hook", url: str) -> str | None:
     bucket, key = split_url(url)
     try:
-        content = decompress(key, open_object(s3, url).read())
+        content = decompress(key, s3.get_conn().get_object(Bucket=bucket, Key=key)["Body"].read())
     except ClientError as error:
         if may_pass(error):
             raise
@@ -340,17 +344,19 @@ def cut(text: str, most_bytes: int) -> str:
     return text.encode()[:most_bytes].decode("utf-8", "ignore")
 
 
-def describe(rows: Sequence[RejectedRow], most: int = 10) -> str:
+def describe(rows: Sequence[RejectedRow], most: int = 10, *, values: bool = True) -> str:
     """
     Return a line of text for each of the first rows: where it is, what is wrong, and the value.
 
     :param rows: rejected rows
     :param most: how many to show
+    :param values: whether to show the values, which may be personal
     """
     shown = [
         (f"{row.url} line {row.line_number}" if row.url else "a row of an unknown line")
         + (f", column {row.column_name}" if row.column_name else "")
-        + f": {row.reason} [{(row.raw_value or row.raw_line or '')[:120]}]"
+        + f": {row.reason}"
+        + (f" [{(row.raw_value or row.raw_line or '')[:120]}]" if values else "")
         for row in rows[:most]
     ]
     if len(rows) > most:

@@ -1,4 +1,4 @@
-"""How long to wait before a failed task is tried again."""
+"""How long Airflow waits before it retries a failed task."""
 
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
@@ -10,14 +10,15 @@ if TYPE_CHECKING:
     from airflow.sdk import Context
 
 FIRST_DELAY = timedelta(seconds=15)
+LONGEST_DELAY = timedelta(minutes=15)
 
 
 class TransientErrorRetryPolicy(RetryPolicy):
     """
-    Retry what may pass by itself, at growing distances; fail at once what only a person can mend.
+    Retry transient errors with exponential backoff, and fail at once if a person has to act.
 
-    Lost connections, conflicts of transactions and throttling pass. Bad data, missing permissions and wrong
-    settings do not. What is neither takes the task's own ``retries`` and ``retry_delay``.
+    Lost connections, conflicts of transactions and throttling are transient. Bad data, missing permissions
+    and wrong settings are not. Other errors take the task's own ``retries`` and ``retry_delay``.
     """
 
     def evaluate(
@@ -28,15 +29,22 @@ class TransientErrorRetryPolicy(RetryPolicy):
 
         :param exception: what the task raised
         :param try_number: the try that failed, from 1
-        :param max_tries: how many tries the task has
+        :param max_tries: the number of the last retry, counted from 0
         :param context: the task's context
         """
-        passes = may_pass(exception)
-        if passes is None:
+        transient = may_pass(exception)
+        if transient is None:
             return RetryDecision.default()
-        if not passes:
-            return RetryDecision.fail("a retry would fail the same way")
-        return RetryDecision.retry(FIRST_DELAY * 4 ** (try_number - 1), "this may pass by itself")
+        if not transient:
+            return RetryDecision.fail("A retry would fail the same way.")
+        if try_number > max_tries:
+            return RetryDecision.retry(reason="No tries are left.")
+        # Clearing a task leaves its try number, and adds its retries to it for the new max_tries
+        # (airflow.models.taskinstance.clear_task_instances).
+        before = max_tries - (context["task"].retries or 0) if context else 0
+        delay = FIRST_DELAY * 4 ** min(max(try_number - before - 1, 0), 3)
+        delay = min(delay, LONGEST_DELAY)
+        return RetryDecision.retry(delay, f"The task tries again in {delay.total_seconds():.0f} seconds.")
 
 
 #: The default argument of tasks that makes them follow the policy, if this release of Airflow has policies.

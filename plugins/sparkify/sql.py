@@ -1,17 +1,22 @@
 """SQL that several operators share: what may stand in a statement, COPY, and transactions of statements."""
 
+import logging
 import re
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from sparkify.files import split_url
+from sparkify.sessions import connect, watching
 
 if TYPE_CHECKING:
     from airflow.providers.common.sql.hooks.sql import DbApiHook
 
 T = TypeVar("T")
+
+log = logging.getLogger(__name__)
 
 # Bound values are counted in 16 bits, with a sign by redshift_connector
 # (https://www.postgresql.org/docs/current/protocol-message-formats.html).
@@ -186,26 +191,31 @@ def run_one_by_one(hook: "DbApiHook", statements: Transaction[T]) -> T:
 
 
 def _run(hook: "DbApiHook", transaction: Transaction[T], *, autocommit: bool) -> T:
-    results: list[Result] = []
-    returned: list[T] = []
-    values: list[Any] = []  # run() gives the same parameters to every statement, so their values change here
+    with closing(connect(fresh(hook))) as connection:
+        hook.set_autocommit(connection, autocommit)
+        with closing(connection.cursor()) as cursor:
+            try:
+                statement = next(transaction)
+                while True:
+                    statement = transaction.send(_execute(connection, cursor, statement))
+            except StopIteration as end:
+                returned = end.value
+        if not autocommit:
+            connection.commit()
+    return returned
 
-    def statements() -> Iterator[str]:
-        try:
-            statement = next(transaction)
-            while True:
-                text, values[:] = (statement, ()) if isinstance(statement, str) else statement
-                yield text
-                statement = transaction.send(results[-1])
-        except StopIteration as end:
-            returned.append(end.value)
 
-    def keep(cursor: Any) -> None:
+def _execute(connection: Any, cursor: Any, statement: Statement) -> Result:
+    text, values = (statement, ()) if isinstance(statement, str) else statement
+    # Without its values: rows that were rejected hold personal data.
+    log.info("Running statement: %s", text)
+    with watching(connection, text):
+        cursor.execute(text, tuple(values)) if values else cursor.execute(text)
         columns = [column[0] for column in cursor.description or ()]
-        results.append(Result(columns, list(cursor.fetchall()) if columns else [], cursor.rowcount))
-
-    fresh(hook).run(statements(), autocommit=autocommit, parameters=values, handler=keep)
-    return returned[0]
+        result = Result(columns, list(cursor.fetchall()) if columns else [], cursor.rowcount)
+    if result.row_count >= 0:
+        log.info("Rows affected: %d", result.row_count)
+    return result
 
 
 def each_statement(hook: "DbApiHook", texts: Sequence[str]) -> Transaction[None]:
@@ -227,9 +237,12 @@ def fresh(hook: "DbApiHook") -> "DbApiHook":
     Airflow's Redshift hook keeps the temporary login that it is given on a cluster in place of its user, and
     asks for the next one under that name (amazon provider 9.12, which Amazon MWAA installs).
 
+    It does not log its statements, since it would log their bound values, too.
+
     :param hook: the warehouse's hook
     """
     hook.__dict__.pop("conn", None)
+    hook.log_sql = False
     return hook
 
 

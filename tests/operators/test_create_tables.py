@@ -229,3 +229,14 @@ def test_it_works_on_a_postgres_connection_too(old, monkeypatch, stack):
 def test_migrations_need_a_table_to_be_recorded_in():
     with pytest.raises(ValueError, match="without etl_migrations"):
         create_tables(ddl={"pets": PETS})
+
+
+def test_a_table_that_lacks_a_column_is_named_and_nothing_is_changed(nothing):
+    ddl = "CREATE TABLE IF NOT EXISTS pets (\n    name VARCHAR(20),\n    born INTEGER\n)"
+    create_tables(ddl={"etl_migrations": RECORD, "pets": ddl}).execute(context())
+    nothing.run("ALTER TABLE pets DROP COLUMN born")
+    with pytest.raises(AirflowFailException) as failure:
+        create_tables(ddl={"etl_migrations": RECORD, "pets": ddl}).execute(context())
+    assert str(failure.value) == (
+        "pets is not as defined (lacks born). Trigger sparkify_check_setup: it lists every difference."
+    )

@@ -69,8 +69,8 @@ class CreateRolesOperator(BaseSQLOperator):
         :raises ValueError: if a name is not of the form that may stand in a statement
         :raises AirflowFailException: if the schema belongs to another user
         """
-        hook = self.get_db_hook()
         with explained("Creating roles", self.conn_id):
+            hook = self.get_db_hook()
             role(self.iam_role)  # before anything is created
             self._create_user(hook)
             run_in_transaction(hook, self.transaction())

@@ -8,6 +8,7 @@ from airflow.providers.common.sql.operators.sql import BaseSQLOperator
 from sparkify.compat import AirflowFailException
 from sparkify.errors import explained, sqlstate
 from sparkify.sql import Transaction, each_statement, fresh, run_in_transaction, run_one_by_one
+from sparkify.tables import defined_columns
 
 if TYPE_CHECKING:
     from airflow.providers.common.sql.hooks.sql import DbApiHook
@@ -65,8 +66,8 @@ class CreateTablesOperator(BaseSQLOperator):
         :return: for XCom: the names of tables that were ``created``, and of migrations that were ``applied``
         :raises AirflowFailException: if the tables belong to a newer release
         """
-        hook = self.get_db_hook()
         with explained("Creating tables", self.conn_id):
+            hook = self.get_db_hook()
             missing, pending = run_one_by_one(hook, self.look())
             if RECORD in missing:
                 self._create_record(hook)
@@ -86,14 +87,29 @@ class CreateTablesOperator(BaseSQLOperator):
         (https://docs.aws.amazon.com/redshift/latest/dg/c_join_PG.html).
 
         :return: the tables and the migrations that are not
+        :raises AirflowFailException: if a table lacks a column that no migration adds
         """
-        found = yield "SELECT table_name FROM information_schema.tables WHERE table_schema = CURRENT_SCHEMA()"
-        there = {name for (name,) in found.rows}
+        found = yield 'SELECT tablename, "column" FROM pg_table_def WHERE schemaname = CURRENT_SCHEMA()'
+        there: dict[str, set[str]] = {}
+        for table, column in found.rows:
+            there.setdefault(table, set()).add(column)
         recorded = (yield from self._recorded()) if RECORD in there else set()
-        return (
-            [table for table in self.ddl if table not in there],
-            [name for name in self.migrations if name not in recorded],
-        )
+        pending = [name for name in self.migrations if name not in recorded]
+        if not pending:  # a migration may add the column
+            self._require_columns(there)
+        return [table for table in self.ddl if table not in there], pending
+
+    def _require_columns(self, there: Mapping[str, set[str]]) -> None:
+        lacking = [
+            f"{table} is not as defined (lacks {', '.join(missing)})"
+            for table in self.ddl
+            if table in there
+            if (missing := [c.name for c in defined_columns(self.ddl[table]) if c.name not in there[table]])
+        ]
+        if lacking:
+            raise AirflowFailException(
+                f"{'; '.join(lacking)}. Trigger sparkify_check_setup: it lists every difference."
+            )
 
     def _recorded(self) -> Transaction[set[str]]:
         recorded = {name for (name,) in (yield f"SELECT migration FROM {RECORD}").rows}
