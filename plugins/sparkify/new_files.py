@@ -25,7 +25,7 @@ from sparkify.files import (
 )
 from sparkify.ledger import ledger_exists, unrecorded_objects
 from sparkify.notifications import Notifications, delete_messages, receive_notifications
-from sparkify.params import check_params, wanted_again
+from sparkify.params import check_params, check_reload_prefix, wanted_again
 from sparkify.state import (
     OVERLAP,
     describe_listing,
@@ -177,6 +177,9 @@ def look_for_new_files(
         check_settings(settings, conn_id)
         check_params(params)
         s3 = s3_hook(aws_conn_id)
+        if params["reload_prefix"]:
+            listings = [list_prefix(s3, prefix) for prefix in prefixes.values()]
+            check_reload_prefix(params, [item.url for listing in listings for item in listing.objects])
         if params["dry_run"]:
             _show_new(_list_all(s3, prefixes, {}, params), conn_id, params)
             return {}
