@@ -177,9 +177,6 @@ def look_for_new_files(
         check_settings(settings, conn_id)
         check_params(params)
         s3 = s3_hook(aws_conn_id)
-        if params["reload_prefix"]:
-            listings = [list_prefix(s3, prefix) for prefix in prefixes.values()]
-            check_reload_prefix(params, [item.url for listing in listings for item in listing.objects])
         if params["dry_run"]:
             _show_new(_list_all(s3, prefixes, {}, params), conn_id, params)
             return {}
@@ -254,7 +251,13 @@ def _list_all(
         listed = pool.map(
             lambda dataset: list_new(s3, prefixes[dataset], known.get(dataset), params), prefixes
         )
-        return dict(zip(prefixes, listed, strict=True))
+        found = dict(zip(prefixes, listed, strict=True))
+    if params["reload_prefix"] and not any(
+        wanted_again(item.url, params) for new in found.values() for item in new.objects
+    ):
+        listings = [list_prefix(s3, prefix) for prefix in prefixes.values()]
+        check_reload_prefix(params, [item.url for listing in listings for item in listing.objects])
+    return found
 
 
 def _show_new(found: Mapping[str, Found], conn_id: str, params: Mapping[str, Any]) -> None:
