@@ -122,6 +122,10 @@ def test_one_failure_hides_no_other_and_stops_only_what_needs_it(metadata, creat
             {"alerts": "smtp:oncall@example.com, smpt:oncall@example.com"},
             "sparkify_alerts: 'smpt:…' is none of smtp:<e-mail address>, sns:<ARN",
         ),
+        (
+            {"alerts": "sns:arn:aws:sns:us-west-2:123456789012:alerts slack:slack_alrts"},
+            "sparkify_alerts: 'slack:…' needs the Airflow connection slack_alrts, which does not exist",
+        ),
         ({"queue_url": "arn:aws:sqs:us-west-2:123456789012:new"}, "sparkify_queue_url: .* is not the URL of"),
         (
             {"queue_url": "https://sqs.us-west-2.amazonaws.com/123456789012/new.fifo"},

@@ -18,7 +18,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from botocore.exceptions import ConnectionError as UnreachableError
 
 from sparkify.advice import IAM_LOGIN, aws_advice, warehouse_advice
-from sparkify.alerts import Target, target, targets
+from sparkify.alerts import check_targets
 from sparkify.errors import error_message, is_database_error
 from sparkify.files import list_prefix, run_folder, s3_hook, split_url
 from sparkify.notifications import queue, sqs_client
@@ -95,7 +95,7 @@ def check_settings(settings: Mapping[str, str]) -> Found:
         "max_rejected_rows": _count_of_rows,
         "schema": identifier,
         "analysts_role": identifier,
-        "alerts": _alert_targets,
+        "alerts": check_targets,
         "queue_url": queue,
     }
     optional = ("analysts_role", "alerts", "queue_url")
@@ -433,10 +433,6 @@ def _count_of_rows(text: str) -> int:
     if not text.isdecimal() or int(text) > 100_000:
         raise ValueError(f"{text!r} is not a number from 0 to 100000, which is COPY's limit of MAXERROR")
     return int(text)
-
-
-def _alert_targets(text: str) -> list[Target]:
-    return [target(each) for each in targets(text)]
 
 
 @contextmanager
