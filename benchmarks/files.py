@@ -30,7 +30,7 @@ from benchmarks.results import Table, keep
 from airflow.providers.amazon.aws.hooks.redshift_sql import RedshiftSQLHook
 
 from sparkify.files import list_prefix
-from sparkify.ledger import ledger_lines
+from sparkify.ledger import Entry, ledger_lines
 from sparkify.sql import copy_json
 from tests.pipeline import Pipeline, S3Hook
 
@@ -113,7 +113,8 @@ class Bench:
     def record(self, prefix: str) -> None:
         """Write all objects of a prefix to the ledger, as if they had been loaded."""
         objects = list_prefix(self.s3, prefix).objects
-        lines = ledger_lines("staging_songs", objects, "before", datetime(2018, 11, 1))
+        entries = [Entry(item, "loaded") for item in objects]
+        lines = ledger_lines("staging_songs", entries, "before", datetime(2018, 11, 1))
         self.s3.load_string(lines, "benchmark/ledger.json", "sparkify-etl")
         role = os.environ["AIRFLOW_VAR_SPARKIFY_IAM_ROLE"]
         copy = copy_json("etl_files", f"{WORK}/ledger.json", iam_role=role, region="us-west-2")

@@ -12,22 +12,11 @@ from airflow.providers.standard.operators.python import PythonOperator
 from airflow.sdk import chain, dag
 
 from sparkify import setup_check
+from sparkify.settings import COPY, SETTINGS
 from sparkify.setup_check import step
 
-SETTINGS = {
-    "log_data": "{{ var.value.get('sparkify_log_data', '') }}",
-    "song_data": "{{ var.value.get('sparkify_song_data', '') }}",
-    "work_prefix": "{{ var.value.get('sparkify_work_prefix', '') }}",
-    "iam_role": "{{ var.value.get('sparkify_iam_role', '') }}",
-    "s3_region": "{{ var.value.get('sparkify_s3_region', '') }}",
-    "max_rejected_rows": "{{ var.value.get('sparkify_max_rejected_rows', 100) }}",
-    "schema": "{{ var.value.get('sparkify_schema', 'sparkify') }}",
-    "analysts_role": "{{ var.value.get('sparkify_analysts_role', '') }}",
-    "alerts": "{{ var.value.get('sparkify_alerts', '') }}",
-    "queue_url": "{{ var.value.get('sparkify_queue_url', '') }}",
-}
-S3 = {"region": SETTINGS["s3_region"], "aws_conn_id": "aws_default"}
-COPY = {"conn_id": "redshift", "iam_role": SETTINGS["iam_role"], "region": SETTINGS["s3_region"]}
+S3 = {"region": SETTINGS["sparkify_s3_region"], "aws_conn_id": "aws_default"}
+COPY_FROM = {"conn_id": "redshift", **COPY}
 
 
 @dag(
@@ -43,7 +32,7 @@ def sparkify_check_setup():
     check_settings = PythonOperator(
         task_id="check_settings",
         python_callable=step(setup_check.check_settings),
-        op_kwargs={"settings": SETTINGS},
+        op_kwargs={"settings": SETTINGS, "conn_id": "redshift"},
     )
     show_versions = PythonOperator(task_id="show_versions", python_callable=step(setup_check.show_versions))
     identify_to_aws = PythonOperator(
@@ -55,20 +44,20 @@ def sparkify_check_setup():
         PythonOperator(
             task_id=f"list_{name}",
             python_callable=step(setup_check.list_input),
-            op_kwargs={"variable": f"sparkify_{name}", "prefix": SETTINGS[name], **S3},
+            op_kwargs={"variable": f"sparkify_{name}", "prefix": SETTINGS[f"sparkify_{name}"], **S3},
         )
         for name in ("log_data", "song_data")
     ]
     use_queue = PythonOperator(
         task_id="use_queue",
         python_callable=step(setup_check.use_queue),
-        op_kwargs={"queue_url": SETTINGS["queue_url"], "aws_conn_id": "aws_default"},
+        op_kwargs={"queue_url": SETTINGS["sparkify_queue_url"], "aws_conn_id": "aws_default"},
     )
     write_file = PythonOperator(
         task_id="write_file",
         python_callable=step(setup_check.write_file),
         op_kwargs={
-            "work_prefix": SETTINGS["work_prefix"],
+            "work_prefix": SETTINGS["sparkify_work_prefix"],
             "dag_id": "{{ dag.dag_id }}",
             "line": "{{ run_id }}",
             **S3,
@@ -86,7 +75,7 @@ def sparkify_check_setup():
         PythonOperator(
             task_id=f"copy_{name}",
             python_callable=step(setup_check.copy_input),
-            op_kwargs={"url": f"{{{{ ti.xcom_pull(task_ids='list_{name}')['smallest'] }}}}", **COPY},
+            op_kwargs={"url": f"{{{{ ti.xcom_pull(task_ids='list_{name}')['smallest'] }}}}", **COPY_FROM},
         )
         for name in ("log_data", "song_data")
     ]
@@ -96,7 +85,7 @@ def sparkify_check_setup():
         op_kwargs={
             "url": "{{ ti.xcom_pull(task_ids='write_file')['url'] }}",
             "line": "{{ run_id }}",
-            **COPY,
+            **COPY_FROM,
         },
     )
     delete_file = PythonOperator(
@@ -116,7 +105,11 @@ def sparkify_check_setup():
     check_privileges = PythonOperator(
         task_id="check_privileges",
         python_callable=step(setup_check.check_privileges),
-        op_kwargs={"conn_id": "redshift"},
+        op_kwargs={
+            "conn_id": "redshift",
+            "schema": SETTINGS["sparkify_schema"],
+            "analysts_role": SETTINGS["sparkify_analysts_role"],
+        },
     )
     steps = [
         *(check_settings, show_versions, identify_to_aws, *list_inputs, use_queue, write_file),

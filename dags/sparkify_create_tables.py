@@ -37,14 +37,17 @@ from sparkify.tables import ANALYSTS_GRANTS, DDL, MIGRATIONS, SQL_FOLDER
     tags=["sparkify"],
 )
 def sparkify_create_tables():
-    @task(inlets=[WAREHOUSE])
+    @task
     def confirm():
-        context = get_current_context()
-        if not context["params"]["drop_all_tables"]:
+        if not get_current_context()["params"]["drop_all_tables"]:
             raise AirflowFailException(
                 "Nothing was dropped: trigger the DAG again with 'Drop all tables' ticked"
             )
-        forget(context)
+
+    @task(inlets=[WAREHOUSE], doc_md="Lets the next run of sparkify_etl look at everything on S3.")
+    def forget_listing():
+        # After the drop: before it, a run that is about to record its files could remember its listing again.
+        forget(get_current_context())
 
     drop_tables = SQLExecuteQueryOperator(
         task_id="drop_tables", conn_id="redshift", sql=[f"DROP TABLE IF EXISTS {table}" for table in DDL]
@@ -53,7 +56,7 @@ def sparkify_create_tables():
         task_id="create_tables", ddl=DDL, migrations=MIGRATIONS, afterwards=[ANALYSTS_GRANTS]
     )
 
-    chain(confirm(), drop_tables, create_tables)
+    chain(confirm(), drop_tables, forget_listing(), create_tables)
 
 
 sparkify_create_tables()

@@ -12,7 +12,7 @@ any time. Rows that could not be loaded are in `etl_rejected_rows`, the checks' 
 from datetime import datetime, timedelta
 
 from airflow.providers.standard.operators.python import ShortCircuitOperator
-from airflow.sdk import TaskGroup, chain, dag
+from airflow.sdk import TaskGroup, chain, cross_downstream, dag
 
 from sparkify.alerts import ALERTS
 from sparkify.batches import MACROS
@@ -69,16 +69,15 @@ def sparkify_etl():
     create_tables = CreateTablesOperator(
         task_id="create_tables", ddl=DDL, migrations=MIGRATIONS, afterwards=[ANALYSTS_GRANTS]
     )
-    with TaskGroup("stage_files", prefix_group_id=False, tooltip="New files into the staging tables"):
+    with TaskGroup(
+        "stage_files", prefix_group_id=False, tooltip="New files into the staging tables, checked"
+    ):
         stage_events = StageToRedshiftOperator(
             task_id="stage_events",
             copy_options=["TIMEFORMAT 'epochmillisecs'"],
             **source_of("staging_events"),
         )
         stage_songs = StageToRedshiftOperator(task_id="stage_songs", **source_of("staging_songs"))
-        check_staging = DataQualityOperator(
-            task_id="check_staging", checks=checks_of(*STAGING, scope="batch"), reads=STAGING
-        )
     with TaskGroup("load_dimensions", prefix_group_id=False, tooltip="Users, songs and artists"):
         load_dimensions = [
             LoadDimensionOperator(task_id=f"load_{table}", table=table, key=[key], reads=[staging])
@@ -130,7 +129,8 @@ def sparkify_etl():
         **COPY,
     )
 
-    chain(find_new_files, create_tables, [stage_events, stage_songs], check_staging, load_dimensions)
+    chain(find_new_files, create_tables, [stage_events, stage_songs])
+    cross_downstream([stage_events, stage_songs], load_dimensions)
     chain(load_dimensions, load_fact_songplays, [load_dim_time, relink_songplays], check_star, record_files)
 
 

@@ -7,7 +7,9 @@ from urllib.parse import parse_qs, quote
 from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 from xml.sax.saxutils import escape
 
+from moto.core.utils import iso_8601_datetime_without_milliseconds_s3
 from moto.s3.models import FakeBucket, FakeKey, S3Backend
+from moto.s3.utils import ARCHIVE_STORAGE_CLASSES
 
 from local.objects import asks_for_permission, bucket_and_key
 
@@ -18,6 +20,7 @@ def listings_first(moto: WSGIApplication, backend: S3Backend) -> WSGIApplication
     """
     Answer ListObjectsV2 without a delimiter as moto does, to the byte.
 
+    It also returns the RestoreStatus of archived objects if a client asks for it, which moto does not.
     https://docs.aws.amazon.com/AmazonS3/latest/API/API_ListObjectsV2.html
 
     :param moto: answers all other requests, malformed ones too
@@ -30,7 +33,8 @@ def listings_first(moto: WSGIApplication, backend: S3Backend) -> WSGIApplication
         is_ours = environ["REQUEST_METHOD"] == "GET" and not key and not asks_for_permission()
         if is_ours and bucket is not None:
             try:
-                page = _page(backend, bucket, environ.get("QUERY_STRING", ""))
+                attributes = environ.get("HTTP_X_AMZ_OPTIONAL_OBJECT_ATTRIBUTES", "")
+                page = _page(backend, bucket, environ.get("QUERY_STRING", ""), "RestoreStatus" in attributes)
             except (ValueError, KeyError):
                 return moto(environ, start_response)
             headers = [("content-type", "application/xml"), ("content-length", str(len(page)))]
@@ -41,7 +45,19 @@ def listings_first(moto: WSGIApplication, backend: S3Backend) -> WSGIApplication
     return answer
 
 
-def _page(backend: S3Backend, bucket: FakeBucket, query: str) -> bytes:
+def is_archived(stored: FakeKey) -> bool:
+    """
+    Return whether an object must be restored before it can be read.
+
+    GLACIER and DEEP_ARCHIVE must, GLACIER_IR need not:
+    https://docs.aws.amazon.com/AmazonS3/latest/userguide/archived-objects.html
+
+    :param stored: the object
+    """
+    return stored.storage_class in ARCHIVE_STORAGE_CLASSES and stored.expiry_date is None
+
+
+def _page(backend: S3Backend, bucket: FakeBucket, query: str, with_restore_status: bool) -> bytes:
     """
     Return a page of a listing.
 
@@ -65,7 +81,7 @@ def _page(backend: S3Backend, bucket: FakeBucket, query: str) -> bytes:
             '<?xml version="1.0" encoding="utf-8"?>\n'
             '<ListBucketResult xmlns="http://s3.amazonaws.com/doc/2006-03-01/">',
             _element("IsTruncated", str(is_truncated).lower()),
-            *(_entry(each, encoding) for each in found),
+            *(_entry(each, encoding, with_restore_status) for each in found),
             _element("Name", bucket.name),
             _element("Prefix", quote(prefix) if encoding else prefix) if prefix else "<Prefix/>",
             _element("MaxKeys", str(max_keys)),
@@ -93,13 +109,21 @@ def _objects(bucket: FakeBucket, prefix: str, after: str, most: int) -> list[Fak
     return found
 
 
-def _entry(stored: FakeKey, encoding: str | None) -> str:
+def _entry(stored: FakeKey, encoding: str | None, with_restore_status: bool) -> str:
     algorithm = stored.checksum_algorithm
+    restored = ""
+    if with_restore_status and stored._expiry:
+        # S3 leaves it out where nobody has asked to restore the object; here a restore takes no time.
+        until = iso_8601_datetime_without_milliseconds_s3(stored._expiry)
+        restored = (
+            "<RestoreStatus><IsRestoreInProgress>false</IsRestoreInProgress>"
+            f"<RestoreExpiryDate>{until}</RestoreExpiryDate></RestoreStatus>"
+        )
     return (
         f"<Contents>{_element('Key', stored.safe_name(encoding))}"
         f"<LastModified>{stored.last_modified_ISO8601}</LastModified><ETag>{stored.etag}</ETag>"
         f"{_element('ChecksumAlgorithm', algorithm) if algorithm else ''}<Size>{stored.size}</Size>"
-        f"<StorageClass>{stored.storage_class}</StorageClass></Contents>"
+        f"<StorageClass>{stored.storage_class}</StorageClass>{restored}</Contents>"
     )
 
 

@@ -14,12 +14,16 @@ from moto.s3.models import FakeKey, S3Backend
 
 from local.settings import REGION
 
+#: The header of the metadata that sets an object's date.
+LAST_MODIFIED = "x-amz-meta-local-last-modified"
+
 
 class ChangedObjects:
     """
     The changes, by bucket and key; those of a bucket itself have an empty key.
 
-    Of an object it keeps the content, its time and its metadata: no former versions, no tags.
+    Of an object it keeps the content, date, metadata, storage class and the date until which it is restored;
+    no former versions, tags or checksums.
 
     :param folder: holds a database of SQLite, which is made if it does not exist
     :param backend: moto's memory
@@ -36,18 +40,23 @@ class ChangedObjects:
             "CREATE TABLE IF NOT EXISTS objects (bucket TEXT, key TEXT, content BLOB, etag TEXT,"
             " last_modified TEXT, metadata TEXT, PRIMARY KEY (bucket, key))"
         )
+        present = {name for _, name, *_ in self._file.execute("PRAGMA table_info(objects)")}
+        for column in ("storage_class", "restored_until"):
+            if column not in present:  # in a folder of an earlier release
+                self._file.execute(f"ALTER TABLE objects ADD COLUMN {column} TEXT")
 
     def restore(self) -> None:
         """Make the changes in moto's memory again."""
-        for bucket, key, content, etag, last_modified, metadata in self._file.execute(
+        for bucket, key, content, etag, last_modified, metadata, storage_class, until in self._file.execute(
             "SELECT * FROM objects ORDER BY bucket, key"
         ):
             if bucket not in self._backend.buckets:
                 self._backend.create_bucket(bucket, REGION)
             if content is not None:
-                stored = self._backend.put_object(bucket, key, content, etag=etag)
+                stored = self._backend.put_object(bucket, key, content, etag=etag, storage=storage_class)
                 stored.set_metadata(json.loads(metadata))
                 stored.last_modified = datetime.fromisoformat(last_modified)
+                stored.set_expiry(datetime.fromisoformat(until) if until else None)
             elif key in self._backend.buckets[bucket].keys:
                 self._backend.buckets[bucket].keys.pop(key)
 
@@ -63,12 +72,15 @@ class ChangedObjects:
                 self._file.execute("DELETE FROM objects WHERE bucket = ?", [bucket])
                 return
             stored = self._backend.buckets[bucket].keys.get(key)
-            row: list[object] = [None] * 4
+            row: list[object] = [None] * 6
             if isinstance(stored, FakeKey):
-                modified = stored.last_modified.isoformat()
-                row = [stored.value, stored.etag.strip('"'), modified, json.dumps(dict(stored.metadata))]
+                row = [
+                    *(stored.value, stored.etag.strip('"'), stored.last_modified.isoformat()),
+                    *(json.dumps(dict(stored.metadata)), stored.storage_class),
+                    stored._expiry.isoformat() if stored._expiry else None,
+                ]
             self._file.execute(
-                "INSERT OR REPLACE INTO objects VALUES (?, ?, ?, ?, ?, ?)", [bucket, key, *row]
+                "INSERT OR REPLACE INTO objects VALUES (?, ?, ?, ?, ?, ?, ?, ?)", [bucket, key, *row]
             )
 
 
@@ -87,6 +99,10 @@ def keeping_changes(
     """
     Answer a request when what it changed is kept.
 
+    An object with the metadata ``local-last-modified``, a time in UTC such as ``2018-11-01T12:00:00``, gets
+    that date. So a test can upload an object under an old date, as replication and a version that is rolled
+    back do. To AWS it is metadata like any other.
+
     :param application: answers the requests
     :param backend: holds the objects
     :param changed: keeps them
@@ -99,6 +115,9 @@ def keeping_changes(
         keys = backend.buckets[bucket].keys if bucket in backend.buckets and not key else {}
         held = list(keys)
         content = list(application(environ, start_response))
+        stored = backend.buckets[bucket].keys.get(key) if bucket in backend.buckets else None
+        if isinstance(stored, FakeKey) and (date := stored.metadata.get(LAST_MODIFIED)):
+            stored.last_modified = datetime.fromisoformat(date)
         # A request that is about a bucket may delete any number of its objects.
         for name in [key, *(name for name in held if name not in keys)]:
             changed.keep(bucket, name)

@@ -20,7 +20,8 @@ from moto.s3.models import FakeKey, s3_backends
 from werkzeug.serving import make_server
 
 from local import temporary_password
-from local.listings import listings_first
+from local.faults import Faults, throttled
+from local.listings import is_archived, listings_first
 from local.objects import ChangedObjects, asks_for_permission, keeping_changes
 from local.settings import (
     ACCOUNT,
@@ -72,6 +73,9 @@ class Handler(MotoRequestHandler):
     closes each, since what is left of a request's body would pass for the next request; these have no body.
     """
 
+    #: What tests make fail; None outside of tests.
+    faults: Faults | None = None
+
     protocol_version = "HTTP/1.1"
     # Else the end of a large object would wait until the client has acknowledged the rest.
     disable_nagle_algorithm = True
@@ -96,13 +100,15 @@ class Handler(MotoRequestHandler):
         headers = {name.lower() for name in self.headers}
         if self.command != "GET" or "?" in self.path or headers & _NOT_PLAIN or asks_for_permission():
             return None
+        if self.faults and self.faults.pending:
+            return None
         bucket, _, key = unquote(self.path).lstrip("/").partition("/")
         buckets = s3_backends[ACCOUNT]["aws"].buckets
         stored = buckets[bucket].keys.get(key) if bucket in buckets else None
         asks_for_checksum = "x-amz-checksum-mode" in headers
-        if isinstance(stored, FakeKey) and not (asks_for_checksum and stored.checksum_algorithm):
-            return stored
-        return None
+        if not isinstance(stored, FakeKey) or is_archived(stored):
+            return None
+        return None if asks_for_checksum and stored.checksum_algorithm else stored
 
 
 @cache
@@ -214,6 +220,9 @@ def main(settings: Settings, seed: Path) -> None:
     changed.restore()
     services = keeping_changes(_Services(create_backend_app), backend, changed)
     services = listings_first(_serverless_first(services, settings.redshift_port), backend)
+    Handler.faults = Faults.from_environment()
+    if Handler.faults:
+        services = throttled(services, Handler.faults)
     server = make_server(settings.host, settings.s3_port, services, threaded=True, request_handler=Handler)
     print(f"S3 on {settings.host}:{settings.s3_port} with {len(files)} objects of {seed}", flush=True)
     server.serve_forever()

@@ -32,6 +32,7 @@ os.environ |= {
     "SPARKIFY_REDSHIFT_PORT": str(free_port()),
     "SPARKIFY_S3_PORT": str(free_port()),
     "LOCAL_REDSHIFT_FAULTS": str(_HOME / "fault"),
+    "LOCAL_S3_FAULTS": str(_HOME / "s3-fault"),
 }
 
 from local import airflow  # noqa: E402

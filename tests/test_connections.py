@@ -143,7 +143,7 @@ def test_the_whole_pipeline_runs_by_iam_over_verified_tls_as_a_user_with_few_pri
     assert created.get_first("SELECT COUNT(*) FROM sparkify.fact_songplays")[0] > 6000
     found = setup_check.log_in("redshift")["found"]
     assert found.startswith("user sparkify_etl, database sparkify, schema sparkify, TLSv1.3 (verify-full)")
-    assert "may do all" in setup_check.check_privileges("redshift")["found"]
+    assert "may do all" in setup_check.check_privileges("redshift", "sparkify", "")["found"]
     assert "in schema sparkify, as defined" in setup_check.compare_tables("redshift")["found"]
     created.run(
         [

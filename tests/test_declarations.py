@@ -56,7 +56,7 @@ def declare(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
         ),
         (
             {"sentence": "x", "accepted_values": {"column": "level", "values": ["it's"]}},
-            "has a quote or a backslash",
+            "has a quote, a backslash or a control character",
         ),
         (
             {"sentence": "x", "relationships": {"column": "user_id", "to": "dim_user", "field": "user_id"}},

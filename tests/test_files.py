@@ -1,4 +1,4 @@
-"""What is kept of a listing, and what a file that cannot be written or read leads to."""
+"""Listings, addresses on S3, and files that cannot be written or read."""
 
 import tracemalloc
 from datetime import UTC, datetime
@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from sparkify.files import SourceError, list_prefix, open_object, write_text
+from sparkify.files import SourceError, list_prefix, open_object, split_url, write_text
 
 PAGES, PAGE = 20, 1000
 
@@ -40,6 +40,19 @@ def test_of_each_page_only_what_is_used_is_kept():
     tracemalloc.stop()
     assert len(listing.objects) == PAGES * PAGE
     assert peak < 1.5 * held
+
+
+@pytest.mark.parametrize("key", ["log_data/", "", "bob's phone.json", "a\\b", 'a"b\n%s\x01', "é 😀/?#"])
+def test_a_key_may_have_any_characters(key):
+    assert split_url(f"s3://udacity-dend/{key}") == ("udacity-dend", key)
+
+
+@pytest.mark.parametrize(
+    "url", ["s3://a'b/key", "s3://bucket", "https://bucket/key", "s3://B/key", "key", " s3://b/k"]
+)
+def test_anything_else_is_no_address(url):
+    with pytest.raises(ValueError, match="is not an S3 address of the form s3://bucket/key"):
+        split_url(url)
 
 
 def test_a_work_file_whose_bucket_does_not_exist_names_the_variable(s3):

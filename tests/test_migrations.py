@@ -18,7 +18,7 @@ from tests.test_runs import EVENT, PREFIXES, SONG, Runs
 OLDEST = (REPOSITORY / "tests" / "migrations" / "before_0001.sql").read_text()
 NEW_TABLES = ["etl_migrations", "etl_sessions"]
 # The other migrations are about rows.
-OF_DEFINITIONS = ["0001_longer_examples"]
+OF_DEFINITIONS = ["0001_longer_examples", "0003_file_status"]
 SQL = {name: (SQL_FOLDER / file).read_text() for name, file in {**DDL, **MIGRATIONS}.items()}
 
 

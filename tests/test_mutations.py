@@ -29,7 +29,6 @@ from sparkify.batches import MACROS
 from sparkify.checks import Check, count_broken
 from sparkify.compat import AirflowFailException
 from sparkify.findings import Finding
-from sparkify.operators import DataQualityOperator
 from sparkify.tables import TABLES
 from tests.conftest import rows
 from tests.pipeline import Pipeline, star
@@ -59,6 +58,7 @@ DECLARED = yaml.safe_load(Path(__file__).with_name("mutations.yaml").read_text(e
 #: In ``mutations.yaml``, one key may stand for two tasks that find the same.
 TASKS = {"check_staging", "check_star", "check_tables", "check_star and check_tables"}
 TASKS |= {"compare_files", "count_plays"}
+STAGING_TASKS = ("stage_events", "stage_songs")
 
 
 def declared(section: str) -> pytest.MarkDecorator:
@@ -136,7 +136,7 @@ class Warehouse:
         self.deliver(set(keys) - batch)
         pipeline.run(EARLIER, variables=VARIABLES)
         self.deliver(batch)
-        pipeline.run(LATER, variables=VARIABLES, to_task="check_staging")
+        pipeline.run(LATER, variables=VARIABLES, to_task="stage_songs")
         self._keep("staged", pipeline)
         pipeline.run(LATER, variables=VARIABLES, from_task="load_dim_users")
         self._keep("loaded", pipeline)
@@ -184,7 +184,8 @@ class Warehouse:
         found: Findings = {}
         for task_id in task_ids:
             dag = (self.audit if task_id == "check_tables" else pipeline).dag
-            checks = _rendered(cast("DataQualityOperator", dag.task_dict[task_id]), pipeline)
+            tasks = STAGING_TASKS if task_id == "check_staging" else (task_id,)
+            checks = [check for name in tasks for check in _rendered(dag.task_dict[name], pipeline)]
             sql = count_broken(checks)
             for number, *counts in execute(connection, sql)[0] if connection else rows(self.hook, sql):
                 found[task_id, checks[number].name] = Finding(checks[number], *counts)
@@ -225,7 +226,7 @@ def _copy(pipeline: Pipeline) -> Pipeline:
     return copied
 
 
-def _rendered(task: DataQualityOperator, pipeline: Pipeline) -> list[Check]:
+def _rendered(task: Any, pipeline: Pipeline) -> list[Check]:
     results = pipeline.results[LATER]
     values = {**MACROS, "run_id": LATER, "ti": SimpleNamespace(xcom_pull=lambda task_ids: results[task_ids])}
     return [
@@ -321,7 +322,7 @@ def test_a_difference_from_the_files_is_found(good: Warehouse, mutation: Mutatio
     assert found == expected(mutation)
 
 
-# A run that fails loads by itself once its cause is gone.
+# A file that is quarantined is loaded when it is delivered right.
 
 FIRST = {"log_data/1.json": [event(1, item, 4 * item) for item in range(3)], "song_data/1.json": [song(0)]}
 SECOND = {"log_data/2.json": [event(2, item, 60 + 4 * item) for item in range(120)]}
@@ -357,9 +358,11 @@ class Deliveries:
             self.warehouse.s3.load_string(text, f"{self.folder}/{key}", BUCKET, replace=True)
         self.pipeline.run(run_id, variables=self.variables)
 
-    def recorded(self) -> list[str]:
+    def recorded(self, status: str = "loaded") -> list[str]:
         """Return the names of the files in the ledger."""
-        keys = rows(self.warehouse.hook, "SELECT s3_key FROM etl_files ORDER BY s3_key")
+        keys = rows(
+            self.warehouse.hook, f"SELECT s3_key FROM etl_files WHERE status = '{status}' ORDER BY s3_key"
+        )
         return [key.removeprefix(f"{self.folder}/") for (key,) in keys]
 
 
@@ -373,7 +376,7 @@ def right_at_once(good: Warehouse) -> dict[str, list[tuple[Any, ...]]]:
 
 
 @pytest.mark.parametrize("sentence", WRONG)
-def test_files_that_are_refused_are_loaded_once_they_are_mended(
+def test_files_that_are_quarantined_are_loaded_when_they_are_delivered_right(
     good: Warehouse, right_at_once: dict[str, list[tuple[Any, ...]]], sentence: str
 ) -> None:
     deliveries = Deliveries(good, f"wrong-{list(WRONG).index(sentence)}")
@@ -381,11 +384,13 @@ def test_files_that_are_refused_are_loaded_once_they_are_mended(
     before = star(good.hook)
     wrong = {key: list(map(WRONG[sentence], objects)) for key, objects in SECOND.items()}
     for run_id, files in (("run 2", wrong), ("run 3", None)):
-        with pytest.raises(AirflowFailException, match=sentence):
-            deliveries.run(run_id, files)
-        assert deliveries.pipeline.current_task == "check_staging"
+        deliveries.run(run_id, files)
+        assert deliveries.recorded("quarantined") == ["log_data/2.json"]
         assert star(good.hook) == before
+    ((reason,),) = rows(good.hook, "SELECT reason FROM etl_files WHERE status = 'quarantined'")
+    assert sentence in reason
     deliveries.run("run 4", SECOND)
+    assert deliveries.recorded("quarantined") == ["log_data/2.json"]  # its older version
     assert star(good.hook) == right_at_once
 
 

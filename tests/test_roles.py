@@ -168,7 +168,9 @@ def test_the_pipelines_user_sees_its_own_loads_alone(
 
 
 def test_the_setup_check_finds_these_privileges_enough(pipeline: RedshiftSQLHook) -> None:
-    assert f"user {USER} may do all that a run does" in check_privileges("redshift")["found"]
+    assert (
+        f"user {USER} may do all that a run does" in check_privileges("redshift", "sparkify", ROLE)["found"]
+    )
 
 
 def least_privileges(user: str, schema: str) -> list[str]:

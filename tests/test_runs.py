@@ -10,9 +10,9 @@ import pytest
 from local.redshift.postgres import Postgres
 from local.settings import REDSHIFT_DATABASE
 from sparkify.compat import AirflowFailException
-from sparkify.files import split_url
+from sparkify.files import list_prefix, split_url
 from sparkify.operators import RecordFilesOperator
-from sparkify.state import WAREHOUSE, forget
+from sparkify.state import WAREHOUSE, fingerprint, forget
 from sparkify.tables import TABLES
 from tests.asset_state import AssetStates
 from tests.conftest import context, rows
@@ -234,9 +234,10 @@ def candidates(runs, run):
 
 def test_only_what_the_ledger_may_lack_or_is_wanted_again_is_handed_over(runs):
     assert candidates(runs, runs()) == ["1.json"]
-    recorded = runs.pipeline.asset_state[WAREHOUSE.name]["listings"]["datasets"]["staging_events"]
-    recorded["newest"] = "2100-01-01T00:00:00"
     runs.put("log_data/2.json", EVENT | {"sessionId": 819})
+    recorded = runs.pipeline.asset_state[WAREHOUSE.name]["listings"]["datasets"]["staging_events"]
+    listed = list_prefix(runs.s3, PREFIXES["sparkify_log_data"]).objects
+    recorded |= {"before": "2100-01-01T00:00:00", "older": fingerprint(listed)}
     again = runs(reload_prefix="s3://runs/log_data/1")
     assert (candidates(runs, again), again["stage_events"]["files"]) == (["1.json"], 1)
     assert candidates(runs, runs(check_ledger=True)) == ["1.json", "2.json"]
@@ -283,10 +284,15 @@ def test_tables_that_are_dropped_after_the_listing_are_loaded_with_everything(ru
     assert again["load_fact_songplays"]["inserted"] == 2
 
 
-def test_other_files_are_passed_over_and_counted(runs):
+def test_other_objects_are_ignored_counted_and_recorded_with_the_rule(runs, warehouse):
     runs.put("log_data/empty.json")
     runs.put("log_data/_SUCCESS", {})
-    assert runs()["stage_events"]["passed_over"] == 2
+    assert runs()["stage_events"]["ignored"] == 2
+    assert rows(warehouse, "SELECT s3_key, reason FROM etl_files WHERE status = 'ignored' ORDER BY 1") == [
+        ("log_data/_SUCCESS", "its name begins with . or _"),
+        ("log_data/empty.json", "it is empty"),
+    ]
+    assert runs() == {"find_new_files": False}
 
 
 def test_plays_find_a_song_that_arrives_later(runs, warehouse):

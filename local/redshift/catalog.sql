@@ -516,6 +516,16 @@ CREATE TABLE IF NOT EXISTS rs_catalog.load_errors (
     error_code integer NOT NULL,
     error_message text NOT NULL
 );
+CREATE TABLE IF NOT EXISTS rs_catalog.load_files (
+    query_id bigint NOT NULL,
+    file_name text NOT NULL,
+    bytes_scanned bigint NOT NULL,
+    lines_scanned bigint NOT NULL,
+    start_time timestamp NOT NULL,
+    end_time timestamp NOT NULL,
+    etag text NOT NULL,
+    last_modified text NOT NULL
+);
 
 -- Ordinary users see their own rows: https://docs.aws.amazon.com/redshift/latest/dg/c_visibility-of-data.html
 CREATE OR REPLACE FUNCTION rs_catalog.sees_rows_of(owner oid) RETURNS boolean LANGUAGE sql STABLE
@@ -527,6 +537,8 @@ CREATE OR REPLACE VIEW rs_catalog.all_loads AS
 SELECT * FROM rs_catalog.loads UNION ALL SELECT * FROM rs_catalog.later(NULL::rs_catalog.loads);
 CREATE OR REPLACE VIEW rs_catalog.all_load_errors AS
 SELECT * FROM rs_catalog.load_errors UNION ALL SELECT * FROM rs_catalog.later(NULL::rs_catalog.load_errors);
+CREATE OR REPLACE VIEW rs_catalog.all_load_files AS
+SELECT * FROM rs_catalog.load_files UNION ALL SELECT * FROM rs_catalog.later(NULL::rs_catalog.load_files);
 
 -- https://docs.aws.amazon.com/redshift/latest/dg/SYS_LOAD_HISTORY.html
 CREATE OR REPLACE VIEW pg_catalog.sys_load_history AS
@@ -573,6 +585,24 @@ FROM rs_catalog.all_load_errors AS e
 INNER JOIN rs_catalog.all_loads AS l USING (query_id)
 WHERE rs_catalog.sees_rows_of(l.user_id);
 
+-- https://docs.aws.amazon.com/redshift/latest/dg/SYS_LOAD_DETAIL.html: a line is taken to be an object, loaded or not
+CREATE OR REPLACE VIEW pg_catalog.sys_load_detail AS
+SELECT
+    l.user_id::integer AS user_id,
+    query_id,
+    f.file_name::char(256) AS file_name,
+    f.bytes_scanned,
+    f.lines_scanned,
+    f.end_time AS record_time,
+    1 AS splits_scanned,
+    f.start_time,
+    f.end_time,
+    f.etag::char(256) AS file_etag,
+    to_timestamp(f.last_modified, 'Dy, DD Mon YYYY HH24:MI:SS "GMT"')::timestamp AS file_last_modified
+FROM rs_catalog.all_load_files AS f
+INNER JOIN rs_catalog.all_loads AS l USING (query_id)
+WHERE rs_catalog.sees_rows_of(l.user_id);
+
 -- https://docs.aws.amazon.com/redshift/latest/dg/r_STL_LOAD_ERRORS.html
 CREATE OR REPLACE VIEW pg_catalog.stl_load_errors AS
 SELECT
@@ -602,7 +632,7 @@ GRANT SELECT ON
     rs_catalog.column_attributes, svv_user_info, svv_roles
 TO PUBLIC;
 GRANT SELECT ON
-    local_statements, local_connections, sys_load_history, sys_load_error_detail, stl_load_errors
+    local_statements, local_connections, sys_load_history, sys_load_error_detail, sys_load_detail, stl_load_errors
 TO PUBLIC;
 
 -- What stands in for zone maps, of a megabyte as Redshift's blocks

@@ -7,15 +7,16 @@ https://docs.aws.amazon.com/redshift/latest/dg/r_COPY.html
 import bz2
 import re
 import zlib
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
+from datetime import datetime
 from functools import cache
 from http.client import HTTPConnection, HTTPException, IncompleteRead
 from queue import SimpleQueue
-from typing import Any
+from typing import Any, cast
 from urllib.parse import quote, urlsplit
 
 import boto3
@@ -24,6 +25,7 @@ from backports import zstd
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
+from local.redshift.clock import now
 from local.redshift.copy_statement import CopyStatement, parse_copy
 from local.redshift.errors import SqlError, service_error
 from local.redshift.json_rows import BLOCK, JsonRows, Rejected, parse_paths
@@ -36,6 +38,8 @@ __all__ = ["Column", "CopyStatement", "Load", "LoadedFile", "Rejected", "parse_c
 _BATCH = 64 * 1024
 #: Requests to S3 under way at a time.
 _REQUESTS = 8
+#: What Redshift's details of a failed COPY say of the object.
+_BEING_READ = "S3 key being read : {}"
 
 
 @cache
@@ -62,8 +66,17 @@ def _split(url: str) -> tuple[str, str]:
 
 
 @contextmanager
-def _reported(url: str, doing: str = "") -> Iterator[None]:
-    """Turn an S3 error into one worded as Redshift's, whose details say what it was doing."""
+def _reported(url: str, doing: str = "", problem: str = "") -> Iterator[None]:
+    """
+    Turn an S3 error into one worded as Redshift's.
+
+    Redshift's words are taken from reports of its users, such as
+    https://github.com/awslabs/aws-lambda-redshift-loader/issues/73.
+
+    :param url: what is read
+    :param doing: what the details say that Redshift was doing, if not reading this object
+    :param problem: what the message begins with
+    """
     try:
         yield
     except ClientError as error:
@@ -73,12 +86,14 @@ def _reported(url: str, doing: str = "") -> Iterator[None]:
             "NoSuchBucket": f"create the bucket {_split(url)[0]}, or correct its name",
             "NoSuchKey": "upload the object, or correct its name",
             "AccessDenied": "let the role read this bucket: s3:ListBucket and s3:GetObject",
+            "InvalidObjectState": "restore the object: it is archived",
         }.get(code, "")
         message = error.response["Error"].get("Message", code)
-        request = error.response["ResponseMetadata"].get("RequestId", "")
+        request, host = (error.response["ResponseMetadata"].get(name, "") for name in ("RequestId", "HostId"))
         raise service_error(
-            f"S3ServiceException:{message},Status {status},Error {code},Rid {request},CanRetry 1",
-            doing or f"S3 key being read : {url}",
+            f"{problem}S3ServiceException:{message},Status {status},Error {code},Rid {request},ExtRid {host},"
+            "CanRetry 1",
+            doing or _BEING_READ.format(url),
             hint,
         ) from error
     except (BotoCoreError, HTTPException, OSError) as error:
@@ -105,32 +120,32 @@ class _S3:
     def __init__(self, url: str) -> None:
         self._host, self._client = urlsplit(url).netloc, _client(url)
 
-    def read(self, url: str) -> bytes:
+    def read(self, url: str, problem: str = "") -> bytes:
         """
         Return a whole object.
 
-        :raises SqlError: if it cannot be read
+        :raises SqlError: if it cannot be read; its message begins with ``problem``
         """
-        return b"".join(self._stream(url))
+        return b"".join(self._stream(url, problem))
 
     def _connection(self) -> HTTPConnection:
         """Return a connection, which opens with its first request."""
         return HTTPConnection(self._host, timeout=60)
 
-    def _get(self, url: str, connection: HTTPConnection) -> tuple[int, Any]:
-        """Return the size of an object, and a stream of its content, to be read before the next request."""
+    def _get(self, url: str, connection: HTTPConnection) -> tuple[Mapping[str, str], Any]:
+        """Return an object's headers, and a stream of its content, to be read before the next request."""
         bucket, key = _split(url)
         # boto3 takes a millisecond for each, several times as long as all the rest.
         with suppress(HTTPException, OSError):
-            connection.request("GET", f"/{bucket}/{quote(key)}")
+            connection.request("GET", f"/{quote(bucket)}/{quote(key)}")
             response = connection.getresponse()
             if response.status == 200:
-                return int(response.headers["content-length"]), response
+                return cast(Mapping[str, str], response.headers), response
             response.close()
         connection.close()
         # An error, which boto3 reads, a connection that S3 closed, or an S3 that wants signed requests.
         answer = self._client.get_object(Bucket=bucket, Key=key)
-        return answer["ContentLength"], answer["Body"]
+        return answer["ResponseMetadata"]["HTTPHeaders"], answer["Body"]
 
     def under(self, url: str) -> list[_Object]:
         """
@@ -158,25 +173,27 @@ class _S3:
         :raises SqlError: if it is missing or malformed
         """
         try:
-            entries = msgspec.json.decode(self.read(url))["entries"]
+            # https://github.com/databricks/spark-redshift/issues/136 has Redshift's words.
+            content = self.read(url, "Problem reading manifest file - ")
+            entries = msgspec.json.decode(content)["entries"]
             objects = [_Object(entry["url"], entry.get("mandatory", False)) for entry in entries]
         except (msgspec.MsgspecError, ValueError, KeyError, TypeError, AttributeError):
             objects = []
-        if not objects or not all(re.fullmatch("s3://[^/]+/.+", o.url) for o in objects):
+        if not objects or not all(re.fullmatch(r"s3://[^/\0]+/[^\0]+", o.url) for o in objects):
             raise SqlError(
                 f"The manifest {url} is malformed",
                 hint='it reads {"entries": [{"url": "s3://bucket/key", "mandatory": true}, …]}',
             )
         return objects
 
-    def fetch(self, objects: Sequence[_Object]) -> Iterator[tuple[str, Iterable[bytes]]]:
+    def fetch(self, objects: Sequence[_Object]) -> Iterator[tuple["LoadedFile", Iterable[bytes]]]:
         """
-        Yield the URL and the content of each object, in order: small ones fetched ahead, large ones streamed.
+        Yield each object and its content, in order: small ones fetched ahead, large ones streamed.
 
         :raises SqlError: if a mandatory object, or every object, is missing
         """
         found = False
-        waiting: deque[tuple[_Object, Future[Iterable[bytes] | None]]] = deque()
+        waiting: deque[Future[tuple[LoadedFile, Iterable[bytes]] | None]] = deque()
         remaining = iter(objects)
         idle: SimpleQueue[HTTPConnection] = SimpleQueue()
         for _ in range(_REQUESTS):
@@ -185,14 +202,13 @@ class _S3:
         try:
             while True:
                 while len(waiting) < 2 * _REQUESTS and (item := next(remaining, None)):
-                    waiting.append((item, pool.submit(self._fetch, item, idle)))
+                    waiting.append(pool.submit(self._fetch, item, idle))
                 if not waiting:
                     break
-                item, future = waiting.popleft()
-                content = future.result()
-                if content is not None:
+                fetched = waiting.popleft().result()
+                if fetched is not None:
                     found = True
-                    yield item.url, content
+                    yield fetched
         finally:
             pool.shutdown(cancel_futures=True)
             for _ in range(_REQUESTS):
@@ -200,28 +216,33 @@ class _S3:
         if not found:
             raise SqlError("The manifest lists no object that exists", hint=f"the first is {objects[0].url}")
 
-    def _fetch(self, item: _Object, idle: SimpleQueue[HTTPConnection]) -> Iterable[bytes] | None:
+    def _fetch(
+        self, item: _Object, idle: SimpleQueue[HTTPConnection]
+    ) -> tuple["LoadedFile", Iterable[bytes]] | None:
+        started = now()
         connection = idle.get()  # there is one for each thread
         try:
             with _reported(item.url):
                 try:
-                    size, body = self._get(item.url, connection)
+                    headers, body = self._get(item.url, connection)
                 except self._client.exceptions.NoSuchKey:
                     if item.mandatory:
                         raise
                     return None
-                if size <= BLOCK:
-                    return [body.read()]
+                file = LoadedFile(item.url, headers["etag"], headers["last-modified"], started)
+                if int(headers["content-length"]) <= BLOCK:
+                    return file, [body.read()]
                 # Left open until its turn it could time out.
                 body.close()
                 connection.close()
-                return self._stream(item.url)
+                return file, self._stream(item.url)
         finally:
             idle.put(connection)
 
-    def _stream(self, url: str) -> Iterator[bytes]:
-        with _reported(url), closing(self._connection()) as connection:
-            left, body = self._get(url, connection)
+    def _stream(self, url: str, problem: str = "") -> Iterator[bytes]:
+        with _reported(url, problem=problem), closing(self._connection()) as connection:
+            headers, body = self._get(url, connection)
+            left = int(headers["content-length"])
             while left:
                 chunk = body.read(BLOCK)
                 if not chunk:  # which the standard library takes for the end
@@ -231,7 +252,16 @@ class _S3:
 
 
 def _decompressed(chunks: Iterable[bytes], compression: str, url: str) -> Iterator[bytes]:
-    """Decompress a stream of one or more members, a block at a time."""
+    """
+    Decompress a stream of one or more members, a block at a time.
+
+    The error is worded as one of a real COPY was: https://github.com/snowplow/snowplow/pull/1265.
+    """
+
+    def failed(reason: str, hint: str) -> SqlError:
+        message = f"failed to inflate with {compression}: {reason}."
+        return service_error(message, _BEING_READ.format(url), hint, 9001)
+
     member = _DECOMPRESSORS[compression]()
     try:
         for chunk in chunks:
@@ -244,12 +274,10 @@ def _decompressed(chunks: Iterable[bytes], compression: str, url: str) -> Iterat
                     yield member.decompress(b"", BLOCK)
                 rest = member.unused_data or getattr(member, "unconsumed_tail", b"")
     except (zlib.error, OSError, zstd.ZstdError) as error:
-        raise SqlError(
-            f"{url} is not valid {compression}: {error}",
-            hint=f"leave out {compression.upper()} if it is not compressed",
-        ) from error
+        reason = str(error).rpartition(": ")[2]
+        raise failed(reason, f"leave out {compression.upper()} if it is not compressed") from error
     if not member.eof:
-        raise SqlError(f"{url} ends in the middle of its {compression} data", hint="upload it again")
+        raise failed("unexpected end of file", "upload it again")
 
 
 _DECOMPRESSORS: dict[str, Callable[[], Any]] = {
@@ -265,10 +293,18 @@ class LoadedFile:
     An object that was read.
 
     :param url: where
-    :param bytes: how many bytes it has on S3
+    :param etag: as S3 writes it
+    :param last_modified: its date, as HTTP writes it
+    :param started: when COPY asked for it, UTC
+    :param ended: when COPY had read it, UTC
+    :param bytes: how many bytes of it were read
     """
 
     url: str
+    etag: str
+    last_modified: str
+    started: datetime
+    ended: datetime | None = None
     bytes: int = 0
 
 
@@ -289,6 +325,8 @@ class Load:
         self.loaded = 0
         self.rejected: list[Rejected] = []
         self.files: list[LoadedFile] = []
+        #: How many objects of each file were loaded or rejected, by its URL.
+        self.lines: Counter[str] = Counter()
 
     def rows(self) -> Iterator[bytes]:
         """
@@ -303,7 +341,8 @@ class Load:
         converter = JsonRows(self._columns, self._statement, paths)
         objects = self._s3.manifest(source) if self._statement.manifest else self._s3.under(source)
         batch, count = b"", 0
-        for rows, text in converter.convert(self._contents(objects), self._reject):
+        for url, rows, text in converter.convert(self._contents(objects), self._reject):
+            self.lines[url] += rows
             batch, count = batch + text, count + rows
             if len(batch) >= _BATCH:
                 yield from self._hand_out(batch, count)
@@ -311,10 +350,9 @@ class Load:
         yield from self._hand_out(batch, count)
 
     def _contents(self, objects: Sequence[_Object]) -> Iterator[tuple[str, Iterator[bytes]]]:
-        for url, chunks in self._s3.fetch(objects):
-            file = LoadedFile(url)
+        for file, chunks in self._s3.fetch(objects):
             self.files.append(file)
-            yield url, self._content(chunks, file)
+            yield file.url, self._content(chunks, file)
 
     def _hand_out(self, batch: bytes, count: int) -> Iterator[bytes]:
         if count and not self._statement.noload:
@@ -328,6 +366,7 @@ class Load:
             for chunk in chunks:
                 file.bytes += len(chunk)
                 yield chunk
+            file.ended = now()
 
         compression = self._statement.compression
         return _decompressed(compressed(), compression, file.url) if compression else compressed()
@@ -340,6 +379,7 @@ class Load:
         (https://docs.aws.amazon.com/redshift/latest/dg/copy-parameters-data-load.html#copy-maxerror).
         """
         self.rejected.append(row)
+        self.lines[row.file_name] += 1
         if len(self.rejected) < max(self._statement.maxerror, 1):
             return
         first = self.rejected[0]

@@ -26,7 +26,7 @@ def unsupported(what: str, hint: str = "") -> SqlError:
     return SqlError(f"{what} is not supported by the local Redshift", sqlstate="0A000", hint=hint)
 
 
-def service_error(message: str, context: str, hint: str = "") -> SqlError:
+def service_error(message: str, context: str, hint: str = "", code: int = 8001) -> SqlError:
     """
     Return the failure of a COPY at another AWS service, with the block of details that Redshift adds.
 
@@ -35,7 +35,8 @@ def service_error(message: str, context: str, hint: str = "") -> SqlError:
     :param message: what is wrong, one line
     :param context: what Redshift was doing
     :param hint: what to do about it
+    :param code: Redshift's own number of the error
     """
     line = "-" * 47
-    detail = f"\n  {line}\n  error:  {message}\n  code:      8001\n  context:   {context}\n  {line}"
+    detail = f"\n  {line}\n  error:  {message}\n  code:      {code}\n  context:   {context}\n  {line}"
     return SqlError(message, hint=hint, detail=detail)

@@ -1,10 +1,12 @@
 """What the local Redshift remembers: statements, clients, loads and the rows that loads rejected."""
 
 import re
-from datetime import UTC, datetime
+from datetime import datetime
 
+import msgspec
 import psycopg
 
+from local.redshift.clock import now
 from local.redshift.copy import CopyStatement, Load
 
 _BATCH = 1000
@@ -14,11 +16,6 @@ _SECRETS = re.compile(
     r"((?:\s|/\*.*?\*/|--[^\n]*\n|\bAS\b)*+)"
     r"(?:[a-z]?&?'(?:[^'\\]|''|\\.)*+(?:'|$)|\$(\w*)\$.*?(?:\$\3\$|$))"
 )
-
-
-def now() -> datetime:
-    """Return the time as Redshift's system tables show it: UTC, without zone."""
-    return datetime.now(UTC).replace(tzinfo=None)
 
 
 def without_secrets(statement: str) -> str:
@@ -124,7 +121,7 @@ class Journal:
         failure: str,
     ) -> int:
         """
-        Store a load and the rows that it rejected, and return its id.
+        Store a load, its files and the rows that it rejected, and return its id.
 
         :param statement: the COPY
         :param load: what it did, ended
@@ -134,21 +131,30 @@ class Journal:
         :param started: when it began, UTC
         :param failure: why it failed; empty if it did not
         """
+        # As one JSON text, which for thousands of files is faster than a parameter for each value.
+        files = [
+            {
+                **{"file_name": file.url, "bytes_scanned": file.bytes, "lines_scanned": load.lines[file.url]},
+                **{"start_time": file.started, "end_time": file.ended or now()},
+                **{"etag": file.etag, "last_modified": file.last_modified},
+            }
+            for file in load.files
+        ]
         cursor = await self._connection.execute(
-            "INSERT INTO rs_catalog.loads (user_id, session_id, table_id, table_name, data_source, status,"
-            " start_time, end_time, loaded_rows, source_file_count, source_file_bytes, error_count,"
-            " error_message)"
+            "WITH load AS (INSERT INTO rs_catalog.loads (user_id, session_id, table_id, table_name,"
+            " data_source, status, start_time, end_time, loaded_rows, source_file_count, source_file_bytes,"
+            " error_count, error_message)"
             " VALUES ((SELECT oid FROM pg_roles WHERE rolname = %s),"
-            " %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s) RETURNING query_id",
+            " %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s) RETURNING query_id),"
+            " files AS (INSERT INTO rs_catalog.load_files SELECT load.query_id, f.file_name, f.bytes_scanned,"
+            " f.lines_scanned, f.start_time, f.end_time, f.etag, f.last_modified"
+            " FROM load CROSS JOIN json_populate_recordset(NULL::rs_catalog.load_files, %s) AS f)"
+            " SELECT query_id FROM load",
             (
                 *(user, session_id, table_id, statement.table, statement.source),
                 *("aborted" if failure else "completed", started, now(), 0 if failure else load.loaded),
-                *(
-                    len(load.files),
-                    sum(file.bytes for file in load.files),
-                    len(load.rejected),
-                    failure or None,
-                ),
+                *(len(files), sum(file.bytes for file in load.files), len(load.rejected), failure or None),
+                msgspec.json.encode(files).decode(),
             ),
         )
         ((query_id,),) = await cursor.fetchall()

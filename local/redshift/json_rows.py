@@ -10,6 +10,7 @@ by object, with the standard library's decoder.
 
 import json
 import re
+from codecs import BOM_UTF16_BE, BOM_UTF16_LE
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -166,6 +167,19 @@ def _skip_space(text: str, position: int) -> int:
     return match.start() if match else len(text)
 
 
+def _as_text(content: bytes) -> str:
+    return content.decode("utf-8", "surrogateescape")
+
+
+def _other_encoding() -> BadValue:
+    """
+    Return the fault of a file in UTF-16, which COPY skips.
+
+    https://docs.aws.amazon.com/redshift/latest/dg/copy-parameters-data-conversion.html#copy-encoding
+    """
+    return BadValue(1221, "Encoding of the file is not the same as that specified in the COPY command.")
+
+
 def _single_byte(text: str) -> str:
     """Return text as the error tables keep it: 1,024 characters, each multibyte one replaced by a period."""
     return re.sub(r"[^\x01-\x7f]", ".", text[:1024])
@@ -232,21 +246,30 @@ class JsonRows:
 
     def convert(
         self, files: Iterable[tuple[str, Iterable[bytes]]], reject: Callable[[Rejected], None]
-    ) -> Iterator[tuple[int, bytes]]:
+    ) -> Iterator[tuple[str, int, bytes]]:
         """
         Convert files, in order.
 
         :param files: the URL of each, for messages, and its content, cut anywhere
-        :param reject: called with each object that does not fit, and with each piece of malformed JSON
-        :return: numbers of rows, and their text
+        :param reject: called with each object that does not fit, with each piece of malformed JSON, and with
+            each file that is skipped
+        :return: names of files, numbers of rows, and their text
         :raises SqlError: for an object above 4 MB, whatever MAXERROR says
         """
         line, carry = 1, ""
+        is_first, skips = True, False
         for block in self._ahead(files):
+            if is_first and block.content.startswith((BOM_UTF16_LE, BOM_UTF16_BE)):
+                reject(_rejected(_other_encoding(), block.file_name, 1, _as_text(block.content)))
+                skips = True
+            is_first = block.last
+            if skips:
+                skips = not block.last
+                continue
             # Only here is an object measured.
             converted = None if carry or len(block.content) > MAX_OBJECT else block.converted()
             if converted is None:
-                text = carry + block.content.decode("utf-8", "surrogateescape")
+                text = carry + _as_text(block.content)
                 rows: list[list[str]] = []
                 carry = self._convert_text(text, line, block.last, block.file_name, rows, reject)
                 line += text.count("\n") - carry.count("\n")
@@ -255,7 +278,7 @@ class JsonRows:
                 line += block.content.count(b"\n")
             if block.last:
                 line = 1
-            yield converted
+            yield block.file_name, *converted
 
     def _ahead(self, files: Iterable[tuple[str, Iterable[bytes]]]) -> Iterator["_Block"]:
         """Yield the blocks of files; the worker processes begin with those that follow."""
@@ -348,10 +371,11 @@ class JsonRows:
         if wrong:
             is_byte = "\udc80" <= wrong[0] <= "\udcff"
             code_unit = wrong[0].encode("utf-8", "surrogateescape" if is_byte else "surrogatepass")
+            number = 3 if is_byte or wrong[0] == "\0" else 5
             raise BadValue(
                 1220,
                 "String contains invalid or unsupported UTF-8 codepoints. "
-                f"Bad UTF-8 hex sequence: {code_unit.hex(' ')} (error 3)",
+                f"Bad UTF-8 hex sequence: {code_unit.hex(' ')} (error {number})",
                 wrong.start(),
             )
         return text
@@ -364,6 +388,13 @@ def _too_large(file_name: str, line: int) -> SqlError:
     )
 
 
+def _field_text(value: Any) -> str:
+    try:
+        return _single_byte(as_text(value))
+    except BadValue:  # nested so deeply that it can be read, but not written
+        return ""
+
+
 def _rejected(bad: BadValue, file_name: str, line: int, raw: str) -> Rejected:
     column = bad.column or Column("", "")
     return Rejected(
@@ -374,7 +405,7 @@ def _rejected(bad: BadValue, file_name: str, line: int, raw: str) -> Rejected:
         column_length=", ".join(str(n) for n in (column.length, column.scale) if n is not None),
         position=bad.position,
         raw_line=_single_byte(raw),
-        raw_field_value="" if bad.value is None else _single_byte(as_text(bad.value)),
+        raw_field_value="" if bad.value is None else _field_text(bad.value),
         error_code=bad.code,
         error_message=str(bad),
     )

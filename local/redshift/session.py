@@ -14,10 +14,11 @@ from dataclasses import dataclass
 from typing import NoReturn
 
 from local.redshift import copy, dialect, wire
+from local.redshift.clock import now
 from local.redshift.errors import SqlError, service_error, unsupported
 from local.redshift.faults import Faults, Moment
 from local.redshift.isolation import NOTHING, Footprint, Isolation, Transaction
-from local.redshift.journal import Journal, now, without_secrets
+from local.redshift.journal import Journal, without_secrets
 from local.redshift.wire import Connection, Message
 from local.settings import ACCOUNT, REDSHIFT_CLUSTER, REGION
 

@@ -315,19 +315,47 @@ def alter(tree: exp.Alter) -> tuple[str, ...]:
         case exp.ColumnDef():
             if action.find(exp.DistKeyProperty, exp.SortKeyProperty):
                 raise SqlError("a column that is added cannot be a distribution or sort key", "0A000")
+            if action.find(exp.GeneratedAsIdentityColumnConstraint):
+                raise unsupported("IDENTITY in ALTER TABLE", "declare it in CREATE TABLE")
             then = _attributes(tree.this, [action], None)
             if list(_column(action)):
                 raise unsupported("a key in ALTER TABLE", "declare it in CREATE TABLE")
+            _check_not_null(action)
             for check in _byte_limit(action):
                 action.append("constraints", check)
             return tuple(then)
+        case exp.AlterColumn() if not action.args.get("dtype"):
+            raise unsupported("ALTER COLUMN without TYPE")
         case exp.AlterColumn():
             return _alter_length(action, oid)
+        case exp.Drop() if action.args.get("exists"):
+            raise unsupported("DROP COLUMN IF EXISTS")
         case exp.Drop():
             return (f"SELECT rs_catalog.require_no_key_dropped({oid})",)
         case exp.AlterRename() | exp.RenameColumn():
             return ()
     raise refusal(f"ALTER TABLE … {words(type(action).__name__)}")
+
+
+def _check_not_null(column: exp.ColumnDef) -> None:
+    """
+    Check that a column which is added NOT NULL has a default, even if the table is empty.
+
+    The words are Redshift's, as Trino's tests on a cluster quote them:
+    https://github.com/trinodb/trino/blob/master/plugin/trino-redshift/src/test/java/io/trino/plugin/redshift.
+
+    :raises SqlError: 0A000 if it has none
+    """
+    not_null = column.find(exp.NotNullColumnConstraint)
+    default = column.find(exp.DefaultColumnConstraint)
+    if (
+        not_null
+        and not not_null.args.get("allow_null")
+        and (not default or isinstance(default.this, exp.Null))
+    ):
+        raise SqlError(
+            "ALTER TABLE ADD COLUMN defined as NOT NULL must have a non-null default expression", "0A000"
+        )
 
 
 def _alter_length(action: exp.AlterColumn, oid: str) -> tuple[str, ...]:

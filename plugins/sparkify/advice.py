@@ -117,6 +117,16 @@ _BY_MESSAGE = (
         " of the connection's user",
     ),
     (
+        r'role "?([^"\s]+)"? does not exist',
+        "Trigger sparkify_create_roles, which creates the role of the Airflow variable"
+        " sparkify_analysts_role, or delete the variable",
+    ),
+    (
+        r'schema "?([^"\s]+)"? does not exist',
+        "Set the Airflow variable sparkify_schema to the schema that holds the tables, or trigger"
+        " sparkify_create_roles, which creates it",
+    ),
+    (
         r"permission denied for schema (\S+)",
         f"GRANT USAGE, CREATE ON SCHEMA {{0}} to the connection's user{_OR_OWN}",
     ),

@@ -117,8 +117,8 @@ def check_targets(variable: str) -> None:
                 Connection.get(conn_id)
         except AirflowNotFoundException:
             raise ValueError(
-                f"'{kind}:…' needs the Airflow connection {conn_id}, which does not exist: create it as"
-                " .env.example shows"
+                f"{VARIABLE}: '{kind}:…' needs the Airflow connection {conn_id}, which does not exist. Create"
+                " it as .env.example shows."
             ) from None
 
 
@@ -214,6 +214,41 @@ def warn(context: "Context", findings: Sequence[str]) -> None:
         context,
         "Nothing need be done at once: the run goes on. The table etl_quality_results keeps what was found.",
     )
+
+
+@_never_failing
+def report_left_out(context: "Context", staged: Sequence[Mapping[str, Any]]) -> None:
+    """
+    Report the files that a run quarantined, and kinds of objects that it ignored for the first time.
+
+    :param context: the context of the task that recorded them
+    :param staged: what each staging task returned
+    """
+    ti = context["ti"]
+    for result in staged:
+        if result["quarantined"]:
+            lines = [f"- {url}\n  {reason}" for url, reason in result["quarantined_files"]]
+            if more := result["quarantined"] - len(lines):
+                lines.append(f"… and {more} more: see etl_files, or the page Sparkify, Pipeline")
+            if result["same_cause"]:
+                lines.insert(
+                    0, "It looks like a change of the source's format: all new files fail the same way."
+                )
+            _send(
+                f"[{ti.dag_id}] {result['quarantined']} files of {result['dataset']} are quarantined",
+                "\n".join(lines),
+                context,
+                "Nothing of these files was loaded; all others were. Upload a corrected file: the next run"
+                " loads it. To try the same file again, trigger the DAG with its address as reload_prefix.",
+            )
+        if result["new_rules"]:
+            _send(
+                f"[{ti.dag_id}] objects of a new kind are ignored below the prefix of {result['dataset']}",
+                "\n".join(f"- {url}: {rule}" for rule, url in result["new_rules"]),
+                context,
+                "If they are data, upload them as .json, .jsonl or .ndjson, perhaps compressed (.gz, .bz2,"
+                " .zst). If not, nothing: later ones of their kind are ignored without an alert.",
+            )
 
 
 async def late_run(context: Mapping[str, Any]) -> None:

@@ -14,7 +14,7 @@ from sparkify.errors import explained
 from sparkify.files import S3Object, list_prefix, s3_hook, split_url
 from sparkify.findings import MOST_EXAMPLES, Finding, conclude
 from sparkify.ledger import LEDGER, ledger_exists, recorded_versions, unrecorded_objects
-from sparkify.rejects import REJECTED_ROWS, fields_of, read_lines
+from sparkify.rejects import REJECTED_ROWS, read_values, texts_of
 from sparkify.sql import fresh
 
 if TYPE_CHECKING:
@@ -181,9 +181,13 @@ def plays_of(s3: "S3Hook", hook: "DbApiHook", file: S3Object) -> dict[Play, Said
     )
     rejected = {line_number for (line_number,) in map(tuple, rows)}
     plays: dict[Play, Said] = {}
-    for number, line in enumerate(read_lines(s3, file.url), start=1):
-        event = fields_of(line)
-        if number in rejected or event.get("page") != "NextSong" or not (event.get("userid") or "").strip():
+    for value in read_values(s3, file.url):
+        event = texts_of(value)
+        if (
+            value.last_line in rejected
+            or event.get("page") != "NextSong"
+            or not (event.get("userid") or "").strip()
+        ):
             continue
         try:
             session, item, milliseconds = (

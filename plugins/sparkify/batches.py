@@ -34,6 +34,10 @@ def take_staging(dataset: str, run_id: str, files: int) -> Transaction[None]:
     yield f"INSERT INTO {BATCHES} VALUES (%s, %s, %s, SYSDATE)", [dataset, run_id, files]
 
 
+class StagingLostError(AirflowFailException):
+    """The staging tables do not hold this run's files any more."""
+
+
 def require_staging(datasets: Sequence[str], run_id: str) -> Transaction[bool]:
     """
     Check, in the transaction that reads staging tables, that they still hold this run's files.
@@ -41,7 +45,7 @@ def require_staging(datasets: Sequence[str], run_id: str) -> Transaction[bool]:
     :param datasets: the staging tables
     :param run_id: the run
     :return: whether there is anything to read: False if the run staged no file in any of them
-    :raises AirflowFailException: if another run has staged its own since
+    :raises StagingLostError: if another run has staged its own since, or the tables were dropped or emptied
     """
     if not datasets:
         return True
@@ -52,12 +56,17 @@ def require_staging(datasets: Sequence[str], run_id: str) -> Transaction[bool]:
             datasets,
         )
     ).rows
+    if missing := sorted(set(datasets) - {dataset for dataset, *_ in owners}):
+        raise StagingLostError(
+            f"{BATCHES} has no row of {', '.join(missing)}: the tables were dropped or emptied after this run"
+            f" ({run_id}) had staged its files. Nothing is recorded as loaded. Trigger a new run"
+        )
     for dataset, owner, _ in owners:
         if owner != run_id:
-            raise AirflowFailException(
+            raise StagingLostError(
                 f"{dataset} holds the files of run {owner}, which staged them after this run ({run_id}) had"
-                " staged its own. Nothing is lost: what a run did not record, the next one loads. To load"
-                " this run's files now, clear it from its staging tasks on"
+                " staged its own. Nothing is lost: the next run loads what this one did not record. To load"
+                " its files now, clear it from its staging tasks on"
             )
     return any(files for _, _, files in owners)
 

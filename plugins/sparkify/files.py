@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from botocore.exceptions import BotoCoreError, ClientError
 
 from sparkify.advice import aws_advice
+from sparkify.formats import ignored_because
 
 if TYPE_CHECKING:
     from airflow.providers.amazon.aws.hooks.s3 import S3Hook
@@ -30,6 +31,7 @@ class S3Object:
     :param etag: the version's entity tag, without quotes
     :param size: bytes
     :param last_modified: UTC, without zone
+    :param archived: the storage class that it has to be restored from before it can be read, empty if none
     """
 
     bucket: str
@@ -37,11 +39,17 @@ class S3Object:
     etag: str
     size: int
     last_modified: datetime
+    archived: str = ""
 
     @property
     def url(self) -> str:
         """The object's address, as COPY takes it."""
         return f"s3://{self.bucket}/{self.key}"
+
+    @property
+    def ignored(self) -> str:
+        """Why the object is no data, empty if it is."""
+        return ignored_because(self.key, self.size)
 
 
 @dataclass(frozen=True)
@@ -50,21 +58,22 @@ class Listing:
     What lies below a prefix.
 
     :param objects: objects that hold data, in key order
-    :param passed_over: number of other objects: empty, "folders", or with another suffix
+    :param ignored: all other objects, in key order (:func:`sparkify.formats.ignored_because`)
     """
 
     objects: list[S3Object]
-    passed_over: int
+    ignored: list[S3Object]
 
 
 def split_url(url: str) -> tuple[str, str]:
     """
     Split an S3 address into bucket and key.
 
-    :param url: ``s3://bucket/key``; as it may stand in SQL, without quotes, backslashes, control characters
+    :param url: ``s3://bucket/key``; the key may have any characters
+        (https://docs.aws.amazon.com/AmazonS3/latest/userguide/object-keys.html)
     :raises ValueError: if it is anything else
     """
-    match = re.fullmatch(r"s3://([a-z0-9][a-z0-9.-]{1,61}[a-z0-9])/([^'\\\x00-\x1f]*)", url)
+    match = re.fullmatch(r"s3://([a-z0-9][a-z0-9.-]{1,61}[a-z0-9])/(.*)", url, re.DOTALL)
     if not match:
         raise ValueError(f"{url!r} is not an S3 address of the form s3://bucket/key")
     return match[1], match[2]
@@ -85,19 +94,9 @@ def s3_hook(aws_conn_id: str) -> "S3Hook":
     return S3Hook(aws_conn_id=aws_conn_id)
 
 
-def holds_data(key: str, size: int) -> bool:
-    """
-    Tell whether an object is to be loaded, by its name and size.
-
-    :param key: its key
-    :param size: bytes
-    """
-    return key.endswith(".json") and size > 0
-
-
 def list_prefix(s3: "S3Hook", prefix: str) -> Listing:
     """
-    List the objects below a prefix that hold data.
+    List the objects below a prefix.
 
     :param s3: the hook of the AWS connection
     :param prefix: ``s3://bucket/prefix``
@@ -105,22 +104,23 @@ def list_prefix(s3: "S3Hook", prefix: str) -> Listing:
     """
     bucket, key_prefix = split_url(prefix)
     objects: list[S3Object] = []
-    passed_over = 0
+    ignored: list[S3Object] = []
     try:
-        # S3Hook lists with dates and sizes, too, but by another method from provider 9.13 on.
-        for page in s3.get_conn().get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=key_prefix):
+        # S3Hook also lists with dates and sizes, but by another method from provider 9.13 on.
+        pages = s3.get_conn().get_paginator("list_objects_v2")
+        for page in pages.paginate(
+            Bucket=bucket, Prefix=key_prefix, OptionalObjectAttributes=["RestoreStatus"]
+        ):
             # What else a page says of each object, which is most of it, goes with the page.
             for item in page.get("Contents", ()):
-                if holds_data(item["Key"], item["Size"]):
-                    objects.append(_described(bucket, item["Key"], item["Size"], item))
-                else:
-                    passed_over += 1
+                found = _described(bucket, item["Key"], item["Size"], item)
+                (ignored if found.ignored else objects).append(found)
     except (BotoCoreError, ClientError) as error:
         resource = f"arn:aws:s3:::{bucket} with the prefix {key_prefix}"
         raise SourceError(f"Cannot list {prefix}: {aws_advice(error, 's3:ListBucket', resource)}") from error
-    if not objects and not passed_over:
+    if not objects and not ignored:
         raise SourceError(f"Nothing lies below {prefix}: is the prefix right, and has the source delivered?")
-    return Listing(sorted(objects, key=lambda item: item.key), passed_over)
+    return Listing(*(sorted(found, key=lambda item: item.key) for found in (objects, ignored)))
 
 
 def look_up(s3: "S3Hook", bucket: str, key: str) -> S3Object | None:
@@ -159,9 +159,19 @@ def _is_listed(client: Any, bucket: str, key: str) -> bool:
     return any(item["Key"] == key for item in first)
 
 
+# https://docs.aws.amazon.com/AmazonS3/latest/userguide/archived-objects.html
+_ARCHIVES = ("GLACIER", "DEEP_ARCHIVE")
+
+
 def _described(bucket: str, key: str, size: int, answer: Mapping[str, Any]) -> S3Object:
     modified = answer["LastModified"].astimezone(UTC).replace(tzinfo=None)
-    return S3Object(bucket, key, answer["ETag"].strip('"'), size, modified)
+    storage_class = answer.get("StorageClass", "")
+    # A listing has RestoreStatus; HEAD has Restore, such as 'ongoing-request="false", expiry-date="…"'.
+    restored = answer.get("RestoreStatus", {}).get("RestoreExpiryDate") or "expiry" in answer.get(
+        "Restore", ""
+    )
+    archived = storage_class if storage_class in _ARCHIVES and not restored else ""
+    return S3Object(bucket, key, answer["ETag"].strip('"'), size, modified, archived)
 
 
 def manifest(objects: Iterable[S3Object]) -> str:
@@ -220,6 +230,21 @@ def read_objects(s3: "S3Hook", url: str) -> list[S3Object]:
         S3Object(**item | {"last_modified": datetime.fromisoformat(item["last_modified"])})
         for item in map(json.loads, open_object(s3, url).iter_lines())
     ]
+
+
+def read_head(s3: "S3Hook", item: S3Object, length: int) -> bytes:
+    """
+    Return the first bytes of an object, none of them if it cannot be read.
+
+    :param s3: the hook of the AWS connection
+    :param item: the object
+    :param length: how many bytes
+    """
+    try:
+        answer = s3.get_conn().get_object(Bucket=item.bucket, Key=item.key, Range=f"bytes=0-{length - 1}")
+        return answer["Body"].read(length)
+    except (BotoCoreError, ClientError):
+        return b""
 
 
 def open_object(s3: "S3Hook", url: str) -> "StreamingBody":

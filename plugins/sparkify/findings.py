@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 
 from sparkify.alerts import warn
 from sparkify.batches import TURN
-from sparkify.checks import Check
+from sparkify.checks import Check, count_broken
 from sparkify.compat import AirflowFailException, SQLCheckResult
 from sparkify.rejects import cut
 from sparkify.sql import Result, Transaction, insert_rows, run_in_transaction
@@ -89,6 +89,24 @@ def examples(check: Check, found: Result) -> list[str]:
         ordered = {column: values[column] for column in columns}
         shown.append(json.dumps(ordered, default=str, ensure_ascii=False))
     return shown
+
+
+def find_broken(checks: Sequence[Check]) -> Transaction[list[Finding]]:
+    """
+    Yield the statement that runs checks, and one for each that finds something, to show examples.
+
+    :param checks: the checks, at least one
+    :return: what each check found
+    """
+    counts = {number: counted for number, *counted in (yield count_broken(checks)).rows}
+    findings = []
+    for number, check in enumerate(checks):
+        failed_rows, checked_rows = counts[number]
+        shown: list[str] = []
+        if failed_rows:
+            shown = examples(check, (yield f"SELECT * FROM ({check.sql}) AS broken LIMIT {MOST_EXAMPLES}"))
+        findings.append(Finding(check, failed_rows, checked_rows, shown))
+    return findings
 
 
 def keep(findings: Sequence[Finding], run_id: str) -> Transaction[None]:

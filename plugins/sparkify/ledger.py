@@ -1,7 +1,8 @@
-"""The ledger ``etl_files``: which object versions are loaded, so that each is loaded once."""
+"""The ledger ``etl_files``: what runs made of each object version, so that each is dealt with once."""
 
 import json
 from collections.abc import Iterable
+from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,25 @@ if TYPE_CHECKING:
     from airflow.providers.common.sql.hooks.sql import DbApiHook
 
 LEDGER = "etl_files"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """
+    What a run made of an object version.
+
+    :param file: the object
+    :param status: ``loaded``, ``quarantined`` or ``ignored``
+    :param reason: why it was not loaded
+    :param rows_read: rows of it that were read, None if they were not counted
+    :param rows_rejected: rows of it that were rejected, None if they were not counted
+    """
+
+    file: S3Object
+    status: str
+    reason: str | None = None
+    rows_read: int | None = None
+    rows_rejected: int | None = None
 
 
 def ledger_exists(hook: "DbApiHook") -> bool:
@@ -29,7 +49,9 @@ def ledger_exists(hook: "DbApiHook") -> bool:
 
 def recorded_versions(hook: "DbApiHook", dataset: str, since: datetime = datetime.min) -> dict[str, str]:
     """
-    Return the ETag of the newest version of each key that the ledger has.
+    Return the ETag of the version of each key that was recorded last.
+
+    Not of the newest one: a version that is rolled back or replicated has a date of its own.
 
     :param hook: the warehouse's hook
     :param dataset: the staging table that the objects belong to
@@ -37,7 +59,7 @@ def recorded_versions(hook: "DbApiHook", dataset: str, since: datetime = datetim
     """
     rows = fresh(hook).get_records(
         f"SELECT s3_key, etag FROM {LEDGER} WHERE dataset = %s AND last_modified >= %s"
-        " ORDER BY last_modified, loaded_at",
+        " ORDER BY loaded_at, last_modified",
         parameters=[dataset, max(since, datetime(1970, 1, 1))],
     )
     return dict(tuple(row) for row in rows)
@@ -47,7 +69,7 @@ def unrecorded_objects(
     hook: "DbApiHook", dataset: str, objects: Iterable[S3Object], recorded_before: datetime = datetime.min
 ) -> list[S3Object]:
     """
-    Return the objects whose version (key and ETag) is not the newest that the ledger has of their key.
+    Return the objects whose version (key and ETag) is not the one that the ledger recorded last of their key.
 
     A file that goes back to an older version is thus loaded again.
 
@@ -60,31 +82,49 @@ def unrecorded_objects(
     recent = [item for item in objects if item.last_modified >= recorded_before]
     if not recent:
         return []
-    newest = recorded_versions(hook, dataset, recorded_before)
-    return [item for item in recent if newest.get(item.key) != item.etag]
+    recorded = recorded_versions(hook, dataset, recorded_before)
+    return [item for item in recent if recorded.get(item.key) != item.etag]
 
 
-def ledger_lines(dataset: str, objects: Iterable[S3Object], run_id: str, loaded_at: datetime) -> str:
+def known_rules(hook: "DbApiHook", dataset: str) -> set[str]:
     """
-    Return the ledger's rows for some objects as JSON lines, for COPY to load.
+    Return the rules by which objects have been ignored before.
 
-    :param dataset: the staging table that the objects were staged in
-    :param objects: the objects
-    :param run_id: the run that staged them
-    :param loaded_at: when, UTC without zone
+    :param hook: the warehouse's hook
+    :param dataset: the staging table that the objects belong to
+    """
+    rows = fresh(hook).get_records(
+        f"SELECT DISTINCT reason FROM {LEDGER} WHERE dataset = %s AND status = 'ignored'",
+        parameters=[dataset],
+    )
+    return {reason for (reason,) in rows}
+
+
+def ledger_lines(dataset: str, entries: Iterable[Entry], run_id: str, recorded_at: datetime) -> str:
+    """
+    Return the ledger's rows as JSON lines, for COPY to load.
+
+    :param dataset: the staging table that the objects belong to
+    :param entries: what the run made of each object
+    :param run_id: the run
+    :param recorded_at: when, UTC without zone
     """
     return "".join(
         json.dumps(
             {
                 "dataset": dataset,
-                "s3_key": item.key,
-                "etag": item.etag,
-                "size_bytes": item.size,
-                "last_modified": item.last_modified.isoformat(" ", "seconds"),
+                "s3_key": entry.file.key,
+                "etag": entry.file.etag,
+                "size_bytes": entry.file.size,
+                "last_modified": entry.file.last_modified.isoformat(" ", "seconds"),
                 "run_id": run_id,
-                "loaded_at": loaded_at.isoformat(" "),
+                "loaded_at": recorded_at.isoformat(" "),
+                "status": entry.status,
+                "reason": entry.reason,
+                "rows_read": entry.rows_read,
+                "rows_rejected": entry.rows_rejected,
             }
         )
         + "\n"
-        for item in objects
+        for entry in entries
     )

@@ -13,7 +13,6 @@ from airflow.sdk import Connection
 from sparkify.errors import explained
 from sparkify.files import (
     S3Object,
-    holds_data,
     list_prefix,
     look_up,
     open_object,
@@ -25,9 +24,17 @@ from sparkify.files import (
     write_text,
 )
 from sparkify.ledger import ledger_exists, unrecorded_objects
-from sparkify.notifications import delete_messages, receive_notifications
+from sparkify.notifications import Notifications, delete_messages, receive_notifications
 from sparkify.params import check_params, wanted_again
-from sparkify.state import OVERLAP, describe_listing, recall, recorded_before
+from sparkify.state import (
+    OVERLAP,
+    describe_listing,
+    leave_open,
+    left_open,
+    recall,
+    recorded_before,
+)
+from sparkify.validation import check_settings
 
 if TYPE_CHECKING:
     from airflow.providers.amazon.aws.hooks.s3 import S3Hook
@@ -45,24 +52,23 @@ class Found:
     """
     The objects of a prefix that may be new, as it was listed, or as S3 has announced them.
 
-    :param objects: those that the ledger may lack, and those that are wanted again, in key order
+    :param objects: those that the ledger may lack, and those to reload, in key order; also those that are no
+        data, which the ledger records as ignored
     :param total: number of objects that hold data
-    :param passed_over: number of other objects
-    :param recorded_before: what was last modified before this date (UTC), the ledger need not be asked about
+    :param recorded_before: the ledger has all objects last modified before this date (UTC)
     :param listing: what to remember of the prefix; None if it was not listed
-    :param announced: if it was listed, all keys that S3 has announced besides; None if they are not known
+    :param announced: if it was listed, all keys that S3 has announced as well; None if they are not known
     """
 
     objects: list[S3Object]
     total: int
-    passed_over: int
     recorded_before: datetime
     listing: dict[str, Any] | None
     announced: list[str] | None = None
 
     def hand_over(self, s3: "S3Hook", url: str) -> dict[str, Any]:
         """
-        Write objects and keys to files, for they can be many, and return the rest for XCom.
+        Write objects and keys to files, since they can be many, and return the rest for XCom.
 
         :param s3: the hook of the AWS connection
         :param url: ``s3://…`` that the files' addresses begin with
@@ -74,7 +80,6 @@ class Found:
             "objects": write_objects(s3, f"{url}.found.json", self.objects),
             "announced": announced,
             "total": self.total,
-            "passed_over": self.passed_over,
             "recorded_before": self.recorded_before.isoformat(),
             "listing": self.listing,
         }
@@ -92,7 +97,6 @@ class Found:
             objects=read_objects(s3, handed["objects"]),
             announced=json.load(open_object(s3, announced)) if announced else None,
             total=handed["total"],
-            passed_over=handed["passed_over"],
             recorded_before=datetime.fromisoformat(handed["recorded_before"]),
             listing=handed["listing"],
         )
@@ -104,21 +108,20 @@ def list_new(s3: "S3Hook", prefix: str, known: Mapping[str, Any] | None, params:
 
     :param s3: the hook of the AWS connection
     :param prefix: ``s3://bucket/prefix``
-    :param known: what the last complete run recorded of the prefix, None if all of the ledger shall be asked
+    :param known: what the last complete run recorded of the prefix, None to ask all of the ledger
     :param params: the DAG run's parameters
     :raises SourceError: if the prefix does not exist or may not be listed
     """
-    listing, before = list_prefix(s3, prefix), recorded_before(known, prefix)
-    objects = [
-        item for item in listing.objects if item.last_modified >= before or wanted_again(item.url, params)
-    ]
-    described = describe_listing(prefix, listing.objects)
-    return Found(objects, len(listing.objects), listing.passed_over, before, described)
+    listing = list_prefix(s3, prefix)
+    everything = [*listing.objects, *listing.ignored]
+    before = recorded_before(known, prefix, everything)
+    objects = [item for item in everything if item.last_modified >= before or wanted_again(item.url, params)]
+    return Found(objects, len(listing.objects), before, describe_listing(prefix, everything))
 
 
 def look_up_new(s3: "S3Hook", prefix: str, keys: Collection[str]) -> Found:
     """
-    Look up objects that S3 has announced. Whichever of them are recorded, the ledger tells.
+    Look up objects that S3 has announced. The ledger tells which of them are recorded.
 
     :param s3: the hook of the AWS connection
     :param prefix: ``s3://bucket/prefix`` that they lie below
@@ -127,21 +130,22 @@ def look_up_new(s3: "S3Hook", prefix: str, keys: Collection[str]) -> Found:
     """
     bucket, _ = split_url(prefix)
     with ThreadPoolExecutor(LOOK_UPS) as pool:
-        there = [item for item in pool.map(lambda key: look_up(s3, bucket, key), keys) if item]
-    objects = [item for item in there if holds_data(item.key, item.size)]
+        objects = [item for item in pool.map(lambda key: look_up(s3, bucket, key), keys) if item]
+    data = sum(not item.ignored for item in objects)
     log.info(
         "%s: %d keys were announced, %d of them are gone, %d are no data",
-        *(prefix, len(keys), len(keys) - len(there), len(there) - len(objects)),
+        *(prefix, len(keys), len(keys) - len(objects), len(objects) - data),
     )
     # An object of several parts may have one date when it is listed, and another one when it is looked up.
     before = min((item.last_modified for item in objects), default=datetime.max) - OVERLAP
-    return Found(objects, len(objects), len(keys) - len(objects), before, listing=None)
+    return Found(objects, data, before, listing=None)
 
 
 def look_for_new_files(
     prefixes: Mapping[str, str],
     work_prefix: str,
     queue_url: str,
+    settings: Mapping[str, str],
     conn_id: str,
     aws_conn_id: str,
     params: Mapping[str, Any],
@@ -150,16 +154,16 @@ def look_for_new_files(
     """
     Find out what may be new, and decide whether the load should go on.
 
-    The prefixes are listed, and it should unless both are as the last complete run, at most a day ago,
-    recorded them; the warehouse is not asked. With the parameter ``dry_run`` it should not, and what is new
-    is shown.
+    The prefixes are listed. If both are as the last complete run, at most a day ago, recorded them, the load
+    ends here, and the warehouse is not asked. With the parameter ``dry_run`` it only shows what is new.
 
-    If S3 notifies a queue, its messages tell what may be new, and nothing is listed, but for once a day,
-    where the parameters ask for more, and at a later try, since an earlier one may hold messages.
+    If S3 notifies a queue, its messages say what may be new. Then the prefixes are listed only once a day,
+    where the parameters ask for it, and while messages may be held by a try or a run that did not end.
 
     :param prefixes: ``s3://bucket/prefix`` of each dataset, by its staging table
     :param work_prefix: ``s3://bucket/prefix/`` for the files that tell the staging tasks what was found
     :param queue_url: the SQS queue that S3 notifies of new objects; empty if there is none
+    :param settings: the Airflow variables, by name
     :param conn_id: the warehouse
     :param aws_conn_id: the AWS connection that lists the prefixes, and receives the messages
     :param params: the DAG run's parameters
@@ -167,52 +171,77 @@ def look_for_new_files(
     :return: for XCom, by staging table, what its task is handed over, and as ``messages`` which ones to
         delete at the end; empty if the load should not go on
     :raises SourceError: if a prefix, an object or the queue does not exist or may not be read
-    :raises ValueError: if the parameters contradict each other
+    :raises ValueError: if a setting is wrong, or the parameters contradict each other
     """
     with explained("Finding new files", conn_id):
+        check_settings(settings, conn_id)
         check_params(params)
         s3 = s3_hook(aws_conn_id)
-        recorded = recall(cast("Context", context))
         if params["dry_run"]:
             _show_new(_list_all(s3, prefixes, {}, params), conn_id, params)
             return {}
-        # Before anything is listed: whatever they announce is in the listing then.
+        # Before anything is listed: the listing then has whatever the messages announce.
         notified = receive_notifications(aws_conn_id, queue_url) if queue_url else None
-        asks_for_more = params["check_ledger"] or params["reload_prefix"]
-        first_try = context["ti"].try_number <= 1
-        listed_lately = all(
-            recorded.get(dataset, {}).get("prefix") == prefix for dataset, prefix in prefixes.items()
-        )
-        if notified and listed_lately and first_try and not asks_for_more:
-            found = {
-                dataset: look_up_new(s3, prefix, notified.keys_below(prefix))
-                for dataset, prefix in prefixes.items()
-            }
-            goes_on = any(new.objects for new in found.values())
+        if notified and not _has_to_list(prefixes, params, cast("Context", context)):
+            found = _find_announced(s3, prefixes, notified)
+            is_new = any(new.objects for new in found.values())
         else:
-            found = _list_all(s3, prefixes, {} if params["check_ledger"] else recorded, params)
-            changed = [dataset for dataset, new in found.items() if new.listing != recorded.get(dataset)]
-            for dataset, new in found.items():
-                log.info(
-                    "%s: %d objects, %s since the last complete run",
-                    *(prefixes[dataset], new.total, "changed" if dataset in changed else "unchanged"),
-                )
-            goes_on = bool(changed or asks_for_more)
-            if notified and notified.complete and first_try:
-                found = {
-                    dataset: replace(new, announced=notified.keys_below(prefixes[dataset]))
-                    for dataset, new in found.items()
-                }
+            found, is_new = _find_listed(s3, prefixes, notified, params, cast("Context", context))
         receipts = notified.receipts if notified else []
-        if not goes_on:
+        if not is_new:
             log.info("Nothing is new: the load is skipped, and the warehouse was not asked")
             if receipts:
                 delete_messages(aws_conn_id, queue_url, receipts)
             return {}
         folder = run_folder(work_prefix, context["dag"].dag_id, context["run_id"])
         handed = {dataset: new.hand_over(s3, f"{folder}/{dataset}") for dataset, new in found.items()}
-        kept = write_text(s3, f"{folder}/receipts.json", json.dumps(receipts)) if receipts else None
-        return {**handed, "messages": {"queue_url": queue_url, "receipts": kept} if kept else None}
+        if not receipts:
+            return {**handed, "messages": None}
+        leave_open(cast("Context", context))
+        kept = write_text(s3, f"{folder}/receipts.json", json.dumps(receipts))
+        return {**handed, "messages": {"queue_url": queue_url, "receipts": kept}}
+
+
+def _has_to_list(prefixes: Mapping[str, str], params: Mapping[str, Any], context: "Context") -> bool:
+    """Tell whether messages would not be enough to find everything that is new."""
+    recorded = recall(context)
+    return bool(
+        params["check_ledger"]
+        or params["reload_prefix"]
+        or context["ti"].try_number > 1
+        or left_open(context)
+        or any(recorded.get(dataset, {}).get("prefix") != prefix for dataset, prefix in prefixes.items())
+    )
+
+
+def _find_announced(s3: "S3Hook", prefixes: Mapping[str, str], notified: Notifications) -> dict[str, Found]:
+    return {
+        dataset: look_up_new(s3, prefix, notified.keys_below(prefix)) for dataset, prefix in prefixes.items()
+    }
+
+
+def _find_listed(
+    s3: "S3Hook",
+    prefixes: Mapping[str, str],
+    notified: Notifications | None,
+    params: Mapping[str, Any],
+    context: "Context",
+) -> tuple[dict[str, Found], bool]:
+    """Return what the listings have, and whether they, or the parameters, give reason to load."""
+    recorded = recall(context)
+    found = _list_all(s3, prefixes, {} if params["check_ledger"] else recorded, params)
+    changed = [dataset for dataset, new in found.items() if new.listing != recorded.get(dataset)]
+    for dataset, new in found.items():
+        log.info(
+            "%s: %d objects, %s since the last complete run",
+            *(prefixes[dataset], new.total, "changed" if dataset in changed else "unchanged"),
+        )
+    if notified and notified.complete and context["ti"].try_number <= 1 and not left_open(context):
+        found = {
+            dataset: replace(new, announced=notified.keys_below(prefixes[dataset]))
+            for dataset, new in found.items()
+        }
+    return found, bool(changed or params["check_ledger"] or params["reload_prefix"])
 
 
 def _list_all(
@@ -231,7 +260,11 @@ def _show_new(found: Mapping[str, Found], conn_id: str, params: Mapping[str, Any
     recording = ledger_exists(hook)  # not before the first run, to which everything is new
     for dataset, new in found.items():
         unrecorded = set(unrecorded_objects(hook, dataset, new.objects) if recording else new.objects)
-        files = [item for item in new.objects if item in unrecorded or wanted_again(item.url, params)]
+        files = [
+            item
+            for item in new.objects
+            if not item.ignored and (item in unrecorded or wanted_again(item.url, params))
+        ]
         log.info(
             "Dry run: %s would stage %d files, %d bytes:\n%s",
             *(dataset, len(files), sum(item.size for item in files)),

@@ -18,7 +18,7 @@ PARAMS = {
     "reload_prefix": Param(
         None,
         type=["null", "string"],
-        pattern="^s3://[^'\\\\]+$",
+        pattern="^s3://.",
         title="Reload files below",
         description="Load all files whose address begins so again, such as s3://bucket/log_data/2018/11/.",
     ),

@@ -17,19 +17,18 @@ from airflow.sdk import Connection, get_current_context
 from botocore.exceptions import BotoCoreError, ClientError
 from botocore.exceptions import ConnectionError as UnreachableError
 
+from sparkify import validation
 from sparkify.advice import IAM_LOGIN, aws_advice, warehouse_advice
 from sparkify.alerts import check_targets
 from sparkify.errors import error_message, is_database_error
 from sparkify.files import list_prefix, run_folder, s3_hook, split_url
-from sparkify.notifications import queue, sqs_client
+from sparkify.notifications import sqs_client
 from sparkify.operators import CreateTablesOperator
 from sparkify.sql import (
     Transaction,
-    aws_region,
     copy_json,
     identifier,
     literal,
-    role,
     run_in_transaction,
     run_one_by_one,
 )
@@ -79,39 +78,17 @@ def step(check: Callable[P, Found]) -> Callable[P, Found]:
     return run
 
 
-def check_settings(settings: Mapping[str, str]) -> Found:
+def check_settings(settings: Mapping[str, str], conn_id: str) -> Found:
     """
-    Check that every Airflow variable is set and of the right form.
+    Check the settings as every run does, and that the connections exist which alerts need.
 
-    :param settings: the variables' values, by their names without ``sparkify_``; empty where one is not set
-    :raises SetupError: names all that are not
+    :param settings: the variables, by name; empty if one does not exist
+    :param conn_id: the warehouse's connection
+    :raises ValueError: names each wrong setting, with what to set
     """
-    forms: dict[str, Callable[[str], Any]] = {
-        "log_data": split_url,
-        "song_data": split_url,
-        "work_prefix": split_url,
-        "iam_role": role,
-        "s3_region": aws_region,
-        "max_rejected_rows": _count_of_rows,
-        "schema": identifier,
-        "analysts_role": identifier,
-        "alerts": check_targets,
-        "queue_url": queue,
-    }
-    optional = ("analysts_role", "alerts", "queue_url")
-    problems = []
-    for name, form in forms.items():
-        try:
-            if settings[name] or name not in optional:
-                form(_required(f"sparkify_{name}", settings[name]))
-        except (SetupError, ValueError) as problem:
-            problems.append(f"sparkify_{name}: {problem}")
-    for name in ("log_data", "song_data"):
-        if settings[name] and settings["work_prefix"].startswith(settings[name]):
-            problems.append(f"sparkify_work_prefix lies below sparkify_{name}, where it would be loaded")
-    if problems:
-        raise SetupError("; ".join(problems))
-    return {"found": ", ".join(f"{name} {settings[name] or 'not set'}" for name in forms)}
+    validation.check_settings(settings, conn_id)
+    check_targets(settings["sparkify_alerts"])  # not by a run: it loads, whoever is told
+    return {"found": ", ".join(f"{name} {value or 'not set'}" for name, value in settings.items())}
 
 
 def show_versions() -> Found:
@@ -153,7 +130,7 @@ def list_input(variable: str, prefix: str, region: str, aws_conn_id: str) -> Fou
     listing = list_prefix(s3, _required(variable, prefix))
     if not listing.objects:
         raise SetupError(
-            f"{variable}: none of the {listing.passed_over} objects below {prefix} is a .json file"
+            f"{variable}: none of the {len(listing.ignored)} objects below {prefix} is a JSON file"
         )
     bucket, key_prefix = split_url(prefix)
     smallest = min(listing.objects, key=lambda item: item.size)
@@ -309,13 +286,22 @@ def copy_file(conn_id: str, url: str, line: str, iam_role: str, region: str) -> 
     return {"found": f"the role reads {url}, and COPY loaded its line"}
 
 
-def check_privileges(conn_id: str) -> Found:
+def check_privileges(conn_id: str, schema: str, analysts_role: str) -> Found:
     """
-    Ask whether the user may make temporary tables, and read, add and delete rows.
+    Check that the user may create temporary tables, read, add and delete rows, and grant tables to analysts.
 
     :param conn_id: the warehouse's connection
-    :raises SetupError: names every privilege to grant; CREATE is needed where tables are not there yet
+    :param schema: the schema that analysts may use
+    :param analysts_role: their role; empty if there is none
+    :raises SetupError: names every privilege to grant, among them CREATE if tables are missing, or the role
+        if it does not exist
     """
+
+    def try_to_grant() -> Transaction[None]:
+        # SVV_ROLES shows other users' roles to superusers only
+        # (https://docs.aws.amazon.com/redshift/latest/dg/r_SVV_ROLES.html).
+        yield f"GRANT USAGE ON SCHEMA {identifier(schema)} TO ROLE {identifier(analysts_role)}"
+        yield "ROLLBACK"
 
     def transaction() -> Transaction[tuple[list[Any], list[Any]]]:
         (user,) = (
@@ -334,21 +320,27 @@ def check_privileges(conn_id: str) -> Found:
         return user, tables.rows
 
     with _asking_the_warehouse(conn_id):
-        (user, schema, may_create, database, may_use_temp), tables = run_in_transaction(
-            Connection.get(conn_id).get_hook(), transaction()
+        hook = Connection.get(conn_id).get_hook()
+        (user, own_schema, may_create, database, may_use_temp), tables = run_in_transaction(
+            hook, transaction()
         )
     lacking = [f"TEMP ON DATABASE {database}"] if not may_use_temp else []
     if not may_create and len(tables) < len(DDL):
-        lacking.append(f"CREATE ON SCHEMA {schema}")
+        lacking.append(f"CREATE ON SCHEMA {own_schema}")
     for table, *granted in tables:
         denied = [name for name, may in zip(TABLE_PRIVILEGES, granted, strict=True) if not may]
-        lacking += [f"{', '.join(denied)} ON {schema}.{table}"] if denied else []
+        lacking += [f"{', '.join(denied)} ON {own_schema}.{table}"] if denied else []
     if lacking:
         raise SetupError(
             "; ".join(f"GRANT {each} TO {user}" for each in lacking)
             + ". Or trigger sparkify_create_roles, which makes a user who owns the tables' schema"
         )
-    return {"found": f"user {user} may do all that a run does with {len(tables)} tables"}
+    found = f"user {user} may do all that a run does with {len(tables)} tables"
+    if not analysts_role:
+        return {"found": found}
+    with _asking_the_warehouse(conn_id):
+        run_in_transaction(hook, try_to_grant())
+    return {"found": f"{found}, and may let the role {analysts_role} use schema {schema}"}
 
 
 def compare_tables(conn_id: str) -> Found:
@@ -425,14 +417,8 @@ def summarize(steps: Sequence[str], ti: "RuntimeTaskInstanceProtocol") -> None:
 
 def _required(variable: str, value: str) -> str:
     if not value:
-        raise SetupError(f"set the Airflow variable {variable}, as .env.example shows")
+        raise SetupError(f"The Airflow variable {variable} does not exist. Create it as .env.example shows")
     return value
-
-
-def _count_of_rows(text: str) -> int:
-    if not text.isdecimal() or int(text) > 100_000:
-        raise ValueError(f"{text!r} is not a number from 0 to 100000, which is COPY's limit of MAXERROR")
-    return int(text)
 
 
 @contextmanager

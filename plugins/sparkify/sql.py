@@ -61,11 +61,14 @@ def literal(text: str) -> str:
     """
     Return a text as a string constant.
 
-    :param text: anything without quotes and backslashes, which Redshift and PostgreSQL read differently
+    :param text: anything without quotes, control characters and backslashes, which Redshift and PostgreSQL
+        read differently
     :raises ValueError: if it has one
     """
-    if re.search(r"['\\\\]", text):
-        raise ValueError(f"{text!r} has a quote or a backslash and may not stand in a statement")
+    if re.search(r"['\\\x00-\x1f]", text):
+        raise ValueError(
+            f"{text!r} has a quote, a backslash or a control character and may not stand in a statement"
+        )
     return f"'{text}'"
 
 

@@ -6,7 +6,7 @@ recent files. Only a run that has loaded everything writes it, and nobody believ
 """
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, cast
 
@@ -23,24 +23,40 @@ if TYPE_CHECKING:
 WAREHOUSE = Asset("sparkify_warehouse")
 
 KEY = "listings"
+OPEN = "open_run"
 BELIEVED_FOR = timedelta(days=1)
 # An object may show up late under an old date: a multipart upload has the date on which it began
 # (https://docs.aws.amazon.com/AmazonS3/latest/userguide/mpuoverview.html).
 OVERLAP = timedelta(days=7)
 
 
-def describe_listing(prefix: str, objects: Iterable[S3Object]) -> dict[str, Any]:
+def describe_listing(prefix: str, objects: Sequence[S3Object]) -> dict[str, Any]:
     """
-    Return what is remembered of a listing.
+    Return what is remembered of a listing: of all of it, and of its older part, which later runs may skip.
 
     :param prefix: ``s3://bucket/prefix`` that was listed
-    :param objects: what lies below it, in key order
+    :param objects: all that lies below it, in an order that only the keys decide
     """
-    digest, newest = hashlib.sha256(prefix.encode()), datetime.min
-    for item in objects:
-        digest.update(f"\n{item.key}\n{item.etag}".encode())
-        newest = max(newest, item.last_modified)
-    return {"prefix": prefix, "fingerprint": digest.hexdigest(), "newest": newest.isoformat()}
+    newest = max((item.last_modified for item in objects), default=datetime.min)
+    before = newest - OVERLAP if newest > datetime.min + OVERLAP else datetime.min
+    return {
+        "prefix": prefix,
+        "fingerprint": fingerprint(objects),
+        "before": before.isoformat(),
+        "older": fingerprint(item for item in objects if item.last_modified < before),
+    }
+
+
+def fingerprint(objects: Iterable[S3Object]) -> str:
+    """
+    Return the number of objects, and a digest of their keys and versions.
+
+    :param objects: the objects
+    """
+    digest, count = hashlib.sha256(), 0
+    for count, item in enumerate(objects, start=1):  # noqa: B007 - the last one counts
+        digest.update(f"{item.key}\n{item.etag}\n".encode())
+    return f"{count} {digest.hexdigest()}"
 
 
 def recall(context: "Context") -> dict[str, dict[str, Any]]:
@@ -57,9 +73,36 @@ def recall(context: "Context") -> dict[str, dict[str, Any]]:
     return cast("dict[str, dict[str, Any]]", state["datasets"])
 
 
+def leave_open(context: "Context") -> None:
+    """
+    Note that a run holds messages of the queue, which nobody else receives until it has ended.
+
+    :param context: the context of a task that has the warehouse among its inlets
+    """
+    asset_state(context, WAREHOUSE).set(OPEN, context["run_id"])
+
+
+def left_open(context: "Context") -> bool:
+    """
+    Tell whether a run that holds messages has not recorded its files.
+
+    :param context: the context of a task that has the warehouse among its inlets
+    """
+    return asset_state(context, WAREHOUSE).get(OPEN) is not None
+
+
+def close(context: "Context") -> None:
+    """
+    Note that no run holds messages: all files that they announced are in the ledger.
+
+    :param context: the context of a task that has the warehouse among its outlets
+    """
+    asset_state(context, WAREHOUSE).delete(OPEN)
+
+
 def remember(context: "Context", datasets: Mapping[str, dict[str, Any]]) -> None:
     """
-    Record the listings of a run all of whose files are loaded and in the ledger.
+    Record the listings of a run all of whose files are in the ledger.
 
     :param context: the context of a task that has the warehouse among its outlets
     :param datasets: what :func:`describe_listing` returned, by dataset
@@ -70,21 +113,36 @@ def remember(context: "Context", datasets: Mapping[str, dict[str, Any]]) -> None
 
 def forget(context: "Context") -> None:
     """
-    Forget what was recorded, before the tables are dropped.
+    Forget what was recorded, after the tables are dropped.
 
     :param context: the context of a task that has the warehouse among its inlets
     """
     asset_state(context, WAREHOUSE).delete(KEY)
 
 
-def recorded_before(known: Mapping[str, Any] | None, prefix: str) -> datetime:
+def recorded_before(known: Mapping[str, Any] | None, prefix: str, objects: Sequence[S3Object]) -> datetime:
     """
-    Return the date before which every object of a prefix is known to be in the ledger.
+    Return the date before which every object of a listing is known to be in the ledger.
+
+    An object may arrive under an old date: replication keeps the source's, and a version that is rolled back
+    has its own. So the older part of the listing must be as the last complete run found it.
 
     :param known: what the last complete run recorded of the dataset, if it did
     :param prefix: the prefix, which may have changed since
+    :param objects: the listing, ordered as for :func:`describe_listing`
     """
-    if not known or known["prefix"] != prefix:
+    before = remembered_before(known, prefix)
+    older = fingerprint(item for item in objects if item.last_modified < before)
+    return before if known and older == known["older"] else datetime.min
+
+
+def remembered_before(known: Mapping[str, Any] | None, prefix: str) -> datetime:
+    """
+    Return where the older part of the listing ends that the last complete run recorded.
+
+    :param known: what it recorded of the dataset, if it did
+    :param prefix: the prefix, which may have changed since
+    """
+    if not known or known["prefix"] != prefix or "older" not in known:
         return datetime.min
-    newest = datetime.fromisoformat(known["newest"])
-    return newest - OVERLAP if newest > datetime.min + OVERLAP else datetime.min
+    return datetime.fromisoformat(known["before"])

@@ -91,7 +91,7 @@ def defined_columns(ddl: str) -> list[Column]:
     columns = []
     for line in re.findall(r"^ {4}([a-z]\w* .+?),?$", ddl, re.MULTILINE):
         name, _, rest = line.partition(" ")
-        form = re.fullmatch(r"([A-Z ]+?)(?:\((\d+)\))?( NOT NULL)?", rest)
+        form = re.fullmatch(r"([A-Z ]+?)(?:\((\d+)\))?( NOT NULL)?(?: DEFAULT '\w+')?", rest)
         if not form or form[1] not in _TYPES:
             raise ValueError(f"{line!r} is no column whose type is one of {', '.join(_TYPES)}")
         columns.append(Column(name, _TYPES[form[1]], int(form[2]) if form[2] else None, not form[3]))

@@ -35,7 +35,7 @@ def connection(stack: Stack, name: str) -> Connection:
 @STACKS
 def test_the_environment_is_what_the_example_asks_for(stack: Stack) -> None:
     asked = set(re.findall(r"^(AIRFLOW_\w+)=", EXAMPLE, re.MULTILINE))
-    optional = {f"AIRFLOW_VAR_SPARKIFY_{name}" for name in ("MAX_REJECTED_ROWS", "SCHEMA", "ANALYSTS_ROLE")}
+    optional = {f"AIRFLOW_VAR_SPARKIFY_{name}" for name in ("MAX_REJECTED_ROWS", "SCHEMA")}
     assert asked - set(stack.environment) == optional
     assert set(stack.environment) - {QUEUE_URL} <= asked
     assert (QUEUE_URL in stack.environment) == ("Queue" in stack.properties)

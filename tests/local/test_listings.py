@@ -133,6 +133,14 @@ def test_an_uploads_checksum_is_listed(both: Both) -> None:
     assert not by_moto
 
 
+def test_a_storage_class_is_listed(both: Both) -> None:
+    both.new_bucket()
+    both.backend.put_object(BUCKET, "a", b"", storage="GLACIER").restore(1)
+    body, by_moto = both.get("list-type=2")
+    assert b"<StorageClass>GLACIER<" in body
+    assert not by_moto
+
+
 @pytest.mark.parametrize(
     "query",
     [

@@ -2,6 +2,7 @@ import hashlib
 import os
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import time
@@ -36,13 +37,15 @@ def seed(tmp_path: Path) -> Path:
 
 
 @contextmanager
-def serving(seed: Path) -> Iterator[tuple[subprocess.Popen[str], int]]:
+def serving(seed: Path, **environment: str) -> Iterator[tuple[subprocess.Popen[str], int]]:
     with closing(socket.create_server(("127.0.0.1", 0))) as probe:
         port: int = probe.getsockname()[1]
     with subprocess.Popen(
         [sys.executable, "-m", "local", "serve", "s3", "--data", seed],
         cwd=REPOSITORY,
-        env=os.environ | {"SPARKIFY_S3_PORT": str(port), "SPARKIFY_LOCAL_DIR": str(seed.parent)},
+        env=os.environ
+        | {"SPARKIFY_S3_PORT": str(port), "SPARKIFY_LOCAL_DIR": str(seed.parent)}
+        | environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -168,6 +171,127 @@ def test_a_plain_read_answers_as_moto_does(seed: Path, key: str) -> None:
             bucket.get_object(Bucket="udacity-dend", Key=key)
         with pytest.raises(bucket.exceptions.NoSuchBucket):
             bucket.get_object(Bucket="no-such-bucket", Key=key)
+
+
+def put_archived(bucket: Any, key: str, storage_class: str) -> None:
+    bucket.put_object(Bucket="udacity-dend", Key=key, Body=b"12", StorageClass=storage_class)
+
+
+def read(bucket: Any, port: int, key: str) -> bytes:
+    """Read an object as boto3 does, and as the local Redshift does, without a signature."""
+    content: bytes = bucket.get_object(Bucket="udacity-dend", Key=key)["Body"].read()
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/udacity-dend/{key}") as unsigned:
+        assert unsigned.read() == content
+    return content
+
+
+@pytest.mark.parametrize("storage_class", ["GLACIER", "DEEP_ARCHIVE"])
+def test_an_archived_object_is_listed_but_not_read_before_it_is_restored(
+    seed: Path, storage_class: str
+) -> None:
+    """https://docs.aws.amazon.com/AmazonS3/latest/userguide/archived-objects.html."""
+    with serving(seed) as (_, port), client(port) as bucket:
+        put_archived(bucket, "cold", storage_class)
+        assert objects(port)["cold"]["StorageClass"] == storage_class
+        assert bucket.head_object(Bucket="udacity-dend", Key="cold")["StorageClass"] == storage_class
+        with pytest.raises(bucket.exceptions.InvalidObjectState) as refusal:
+            bucket.get_object(Bucket="udacity-dend", Key="cold")
+        assert refusal.value.response["ResponseMetadata"]["HTTPStatusCode"] == 403
+        with pytest.raises(urllib.error.HTTPError, match="403"):
+            urllib.request.urlopen(f"http://127.0.0.1:{port}/udacity-dend/cold")
+        bucket.restore_object(Bucket="udacity-dend", Key="cold", RestoreRequest={"Days": 2})
+        assert read(bucket, port, "cold") == b"12"
+        assert objects(port)["cold"]["StorageClass"] == storage_class
+
+
+@pytest.mark.parametrize("storage_class", ["STANDARD", "GLACIER_IR"])
+def test_an_object_that_is_not_archived_is_read_at_once(seed: Path, storage_class: str) -> None:
+    with serving(seed) as (_, port), client(port) as bucket:
+        put_archived(bucket, "warm", storage_class)
+        assert objects(port)["warm"]["StorageClass"] == storage_class
+        assert read(bucket, port, "warm") == b"12"
+
+
+def test_a_listing_returns_the_restore_status_if_it_is_asked_for(seed: Path) -> None:
+    """https://docs.aws.amazon.com/AmazonS3/latest/API/API_RestoreStatus.html."""
+    with serving(seed) as (_, port), client(port) as bucket:
+        for key in ("frozen", "restored"):
+            put_archived(bucket, key, "GLACIER")
+        bucket.restore_object(Bucket="udacity-dend", Key="restored", RestoreRequest={"Days": 2})
+        asked = bucket.list_objects_v2(Bucket="udacity-dend", OptionalObjectAttributes=["RestoreStatus"])
+        found = {each["Key"]: each.get("RestoreStatus") for each in asked["Contents"]}
+        status = found.pop("restored")
+        assert status["IsRestoreInProgress"] is False
+        assert 86400 < (status["RestoreExpiryDate"] - datetime.now(UTC)).total_seconds() < 2 * 86400
+        assert set(found.values()) == {None}
+        assert "RestoreStatus" not in objects(port)["restored"]
+
+
+def test_archived_objects_survive_a_kill(seed: Path) -> None:
+    with serving(seed) as (process, port), client(port) as bucket:
+        for key in ("frozen", "restored"):
+            put_archived(bucket, key, "DEEP_ARCHIVE")
+        bucket.restore_object(Bucket="udacity-dend", Key="restored", RestoreRequest={"Days": 2})
+        process.kill()
+    with serving(seed) as (_, port), client(port) as bucket:
+        for key in ("frozen", "restored"):
+            assert objects(port)[key]["StorageClass"] == "DEEP_ARCHIVE"
+        assert read(bucket, port, "restored") == b"12"
+        with pytest.raises(bucket.exceptions.InvalidObjectState):
+            bucket.get_object(Bucket="udacity-dend", Key="frozen")
+
+
+def test_changes_kept_by_an_earlier_release_are_restored(seed: Path) -> None:
+    folder = seed.parent / "changed_objects"
+    folder.mkdir()
+    with closing(sqlite3.connect(folder / "objects.sqlite")) as file, file:
+        file.execute(
+            "CREATE TABLE objects (bucket TEXT, key TEXT, content BLOB, etag TEXT, last_modified TEXT,"
+            " metadata TEXT, PRIMARY KEY (bucket, key))"
+        )
+        file.execute(
+            "INSERT INTO objects VALUES ('udacity-dend', 'old', '1', 'e', '2018-11-01T00:00:00', '{}')"
+        )
+    with serving(seed) as (_, port):
+        assert objects(port)["old"]["StorageClass"] == "STANDARD"
+
+
+def test_a_test_can_set_an_objects_date(seed: Path) -> None:
+    old = {"local-last-modified": "2018-11-01T12:00:00"}
+    with serving(seed) as (process, port), client(port) as bucket:
+        bucket.put_object(Bucket="udacity-dend", Key="old", Body=b"1", Metadata=old)
+        source = {"Bucket": "udacity-dend", "Key": EVENTS}
+        bucket.copy_object(
+            Bucket="udacity-dend", Key=EVENTS, CopySource=source, Metadata=old, MetadataDirective="REPLACE"
+        )
+        bucket.put_object(Bucket="udacity-dend", Key="new", Body=b"1")
+        process.kill()
+    with serving(seed) as (_, port):
+        found = objects(port)
+        for key in ("old", EVENTS):
+            assert found[key]["LastModified"] == datetime(2018, 11, 1, 12, tzinfo=UTC)
+        assert (datetime.now(UTC) - found["new"]["LastModified"]).total_seconds() < 60
+
+
+def test_a_test_can_have_requests_throttled(seed: Path, tmp_path: Path) -> None:
+    """https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html."""
+    fault = tmp_path / "fault"
+    object_, listing = {"Bucket": "udacity-dend", "Key": EVENTS}, {"Bucket": "udacity-dend"}
+    with serving(seed, LOCAL_S3_FAULTS=str(fault)) as (_, port), client(port) as bucket:
+        for operation, ask in (
+            ("ListObjectsV2", lambda: bucket.list_objects_v2(**listing)),
+            ("GetObject", lambda: bucket.get_object(**object_)),
+            ("PutObject", lambda: bucket.put_object(**object_, Body=b"1" * 1000)),
+        ):
+            fault.write_text(f"{operation} 1000")
+            bucket.head_object(**object_)
+            with pytest.raises(ClientError, match=r"SlowDown.*reduce your request rate") as refusal:
+                ask()
+            assert refusal.value.response["ResponseMetadata"]["HTTPStatusCode"] == 503
+            assert fault.read_text() != f"{operation} 1000"
+            fault.write_text(f"{operation} 2")
+            ask()  # which boto3 repeats
+            assert not fault.exists()
 
 
 def test_boto3_reads_all_keys_over_pages(seed: Path) -> None:

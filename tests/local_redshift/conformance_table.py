@@ -37,6 +37,10 @@ What differs and shows in no statement's result:
   one byte alone; ILIKE does of none.
 - A text that a query makes has no length: CREATE TABLE AS gives it a VARCHAR of any, Redshift of the least.
 - A number within an object or an array that COPY stores as text loses zeros at its end: 2.50 becomes 2.5.
+- Amazon does not document some faults of files. Here COPY rejects anything that it cannot read, and goes on
+  with the next object: a UTF-8 byte order mark (the object after it is loaded), an object nested about 1,000
+  levels deep, a file that is not JSON (often in several pieces). An object above 4 MB and a broken compressed
+  file fail the load whatever MAXERROR says, without a row in SYS_LOAD_ERROR_DETAIL.
 - There is one database, and no queues. The only superuser is `sparkify`; not even it may give a table to a
   user who may not create tables in that schema. Only owners may alter and drop a table, whatever is granted.
 - Errors about privileges have PostgreSQL's words where Amazon does not document Redshift's.

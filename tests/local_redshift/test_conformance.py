@@ -5,8 +5,8 @@ A file is a ``group`` of ``cases``; ``differs`` says that Redshift does otherwis
 and what is to come of it: ``expect``, a value or a list of rows, compared with their types; or ``error``, how
 the message begins, with its ``sqlstate``.
 Before it run the statements that the group, and then the case, has ``given``, on a bucket with the case's
-``objects``, by their keys. All is rolled back. ``page`` is the page of docs.aws.amazon.com/redshift/latest/dg
-that says so.
+``objects``: keys with text or ``!!binary``. All is rolled back. ``page`` is the page of
+docs.aws.amazon.com/redshift/latest/dg that says so.
 """
 
 from collections.abc import Iterator
@@ -63,8 +63,8 @@ def test_it_does_what_amazon_documents(
 ) -> None:
     assert ("expect" in case) != ("error" in case)
     assert case["page"]
-    for key, text in case.get("objects", {}).items():
-        bucket.put_object(Key=key, Body=text.encode())
+    for key, content in case.get("objects", {}).items():
+        bucket.put_object(Key=key, Body=content if isinstance(content, bytes) else content.encode())
     for statement in (*given, *case.get("given", [])):
         cursor.execute(statement)
     if "error" in case:

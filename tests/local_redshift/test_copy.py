@@ -61,8 +61,8 @@ def convert(
     chunks = (data[i : i + 100_000] for i in range(0, len(data), 100_000))
     converter = JsonRows(columns, Conversion(**options), paths)
     blocks = list(converter.convert([("s3://data/in", chunks)], rejected.append))
-    rows = b"".join(text for _, text in blocks).decode().split("\n")[:-1]
-    assert sum(count for count, _ in blocks) == len(rows)
+    rows = b"".join(text for _, _, text in blocks).decode().split("\n")[:-1]
+    assert sum(count for _, count, _ in blocks) == len(rows)
     return rows, rejected
 
 
@@ -346,6 +346,30 @@ def test_invalid_utf8_is_rejected_with_its_bytes() -> None:
     assert (rejected.raw_line, rejected.raw_field_value) == ('{"a": "x."}', "x.")
 
 
+def test_half_of_a_surrogate_pair_is_rejected_and_the_rows_around_it_are_loaded() -> None:
+    """multi-byte-character-load-errors: error 5."""
+    rows, (rejected,) = convert('{"a": "x"}\n{"a": "Love \\ud83d"}\n{"a": "z"}', column("varchar(9)"))
+    assert rows == ["x", "z"]
+    assert rejected.line_number == 2
+    assert rejected.error_message.endswith("Bad UTF-8 hex sequence: ed a0 bd (error 5)")
+    assert rejected.raw_field_value == "Love ."
+
+
+@pytest.mark.parametrize("compress", [lambda text: text, gzip.compress], ids=["plain", "gzip"])
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be"])
+def test_a_file_in_another_encoding_is_skipped_with_one_error(
+    put: "Put", load: "LoadOf", encoding: str, compress: Callable[[bytes], bytes]
+) -> None:
+    """copy-parameters-data-conversion#copy-encoding."""
+    text = "\ufeff" + '{"a": 1}\n' * 100_000
+    put({"in1": compress(b'{"a": 1}'), "in2": compress(text.encode(encoding)), "in3": compress(b'{"a": 3}')})
+    started = load("MAXERROR 2" + (" GZIP" if compress is gzip.compress else ""))
+    assert b"".join(started.rows()) == b"1\n3\n"
+    (rejected,) = started.rejected
+    assert (rejected.file_name, rejected.line_number, rejected.error_code) == ("s3://data/in2", 1, 1221)
+    assert rejected.error_message.startswith("Encoding of the file is not the same")
+
+
 def test_acceptinvchars_replaces_each_invalid_byte() -> None:
     assert convert(b'{"a": "x\xe0\xa1y"}', column("varchar(9)"), accept_invalid="^")[0] == ["x^^y"]
 
@@ -489,6 +513,17 @@ def test_reading_goes_on_behind_malformed_json(text: str, rows: list[str], lines
     found, rejected = convert(text, column("integer"))
     assert (found, [row.line_number for row in rejected]) == (rows, lines)
     assert all(row.error_code == 1216 and row.error_message.startswith("Invalid value.") for row in rejected)
+
+
+@pytest.mark.parametrize("opening", ["[", '{"x":'])
+def test_each_depth_of_nesting_is_loaded_or_rejected(opening: str) -> None:
+    """What can be read is not always shallow enough to be written. AWS documents no limit."""
+    closing = {"[": "]", '{"x":': "}"}[opening]
+    for depth in (*range(900, 1100), 60_000):
+        value = opening * depth + "1" + closing * depth
+        rows, rejected = convert(f'{{"a": {value}}}\n{{"a": "next"}}', column("varchar(65535)"))
+        assert (rows[-1], len(rows) + len(rejected)) == ("next", 2)
+        assert all((row.line_number, row.error_code) == (1, 1216) for row in rejected)
 
 
 def test_a_rejected_object_is_described() -> None:
@@ -798,10 +833,20 @@ def test_compressed_data_is_read_in_members_and_blocks(
 def test_data_that_is_not_compressed_fails_the_load(
     put: Put, load: LoadOf, option: str, compress: Callable[[bytes], bytes]
 ) -> None:
-    for data in (b'{"a": 1}', compress(b'{"a": 1}' * 100)[:-5]):
+    for data in (b'{"a": 1}', compress(b'{"a": 1}' * 100)[:-5], b""):
         put({"in": data})
-        with pytest.raises(SqlError, match=rf"s3://data/in .* {option.lower()}"):
+        with pytest.raises(SqlError, match=rf"^failed to inflate with {option.lower()}: .*\.$") as failure:
             list(load(option).rows())
+        assert "code:      9001\n  context:   S3 key being read : s3://data/in\n" in failure.value.detail
+    assert failure.value.message.endswith(": unexpected end of file.")
+
+
+@COMPRESSIONS
+def test_compressed_data_may_be_empty(
+    put: Put, load: LoadOf, option: str, compress: Callable[[bytes], bytes]
+) -> None:
+    put({"in1": compress(b""), "in2": compress(b'{"a": 1}')})
+    assert b"".join(load(option).rows()) == b"1\n"
 
 
 def manifest(*entries: Any) -> bytes:
@@ -828,13 +873,40 @@ def test_a_missing_mandatory_file_fails_the_load(put: Put, load: LoadOf) -> None
     assert "S3 key being read : s3://data/gone\n" in failure.value.detail
 
 
+def test_a_missing_manifest_fails_the_load(put: Put, load: LoadOf) -> None:
+    put({})
+    with pytest.raises(
+        SqlError,
+        match=r"^Problem reading manifest file - S3ServiceException:The specified key does not exist\.,"
+        r"Status 404,Error NoSuchKey,Rid .*,ExtRid .*,CanRetry 1$",
+    ):
+        list(load("MANIFEST").rows())
+
+
 def test_a_manifest_without_an_existing_file_fails_the_load(put: Put, load: LoadOf) -> None:
     put({"in": manifest({"url": "s3://data/gone"})})
     with pytest.raises(SqlError, match="no object that exists"):
         list(load("MANIFEST").rows())
 
 
-@pytest.mark.parametrize("content", [b"[]", b"x", b'{"entries": []}', manifest({"url": "s3://data"})])
+@pytest.mark.parametrize("bucket", ["büc", "a b", "a\r\nb"])
+def test_a_bucket_that_cannot_exist_fails_the_load(put: Put, load: LoadOf, bucket: str) -> None:
+    put({"in": manifest({"url": f"s3://{bucket}/x"})})
+    with pytest.raises(SqlError, match=re.escape(f"S3 cannot be read: s3://{bucket}/x")):
+        list(load("MANIFEST").rows())
+
+
+def test_an_empty_file_in_a_manifest_has_no_rows(put: Put, load: LoadOf) -> None:
+    put({"in": manifest({"url": "s3://data/x", "mandatory": True}), "x": b""})
+    started = load("MANIFEST")
+    assert list(started.rows()) == []
+    assert ([file.url for file in started.files], started.rejected) == (["s3://data/x"], [])
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"[]", b"x", b'{"entries": []}', manifest({"url": "s3://data"}), manifest({"url": "s3://data/x\0"})],
+)
 def test_a_malformed_manifest_fails_the_load(put: Put, load: LoadOf, content: bytes) -> None:
     put({"in": content})
     with pytest.raises(SqlError, match="The manifest s3://data/in is malformed"):
@@ -849,7 +921,8 @@ def test_a_prefix_without_objects_fails_the_load(put: Put, load: LoadOf) -> None
 
 @pytest.mark.parametrize("options", ["", "MANIFEST"])
 def test_a_missing_bucket_is_named(load: LoadOf, options: str) -> None:
-    with pytest.raises(SqlError, match=r"^S3ServiceException:.*,Error NoSuchBucket,") as failure:
+    problem = "Problem reading manifest file - " if options else ""
+    with pytest.raises(SqlError, match=rf"^{problem}S3ServiceException:.*,Error NoSuchBucket,") as failure:
         list(load(options, **{"s3://data": "s3://nowhere"}).rows())
     assert "create the bucket nowhere" in failure.value.hint
 
@@ -863,6 +936,26 @@ def test_a_denied_access_is_named(s3_url: str, load: LoadOf) -> None:
             list(load().rows())
     assert "context:   Listing bucket=data prefix=in\n" in failure.value.detail
     assert "s3:GetObject" in failure.value.hint
+
+
+@pytest.mark.parametrize("options", ["", "MANIFEST"])
+def test_an_archived_object_fails_the_load_until_it_is_restored(
+    put: Put, load: LoadOf, s3_url: str, options: str
+) -> None:
+    put({"in": manifest({"url": "s3://data/x"}) if options else b'{"a": 1}', "x": b'{"a": 1}'})
+    archived = s3_backends[ACCOUNT]["aws"].get_object("data", "x" if options else "in")
+    assert isinstance(archived, FakeKey)
+    archived.set_storage_class("GLACIER")
+    with pytest.raises(SqlError) as failure:
+        list(load(options).rows())
+    assert failure.value.message.startswith(
+        "S3ServiceException:The operation is not valid for the object's storage class,Status 403,"
+        "Error InvalidObjectState,Rid "
+    )
+    assert f"S3 key being read : s3://data/{archived.name}\n" in failure.value.detail
+    assert failure.value.hint == "restore the object: it is archived"
+    archived.restore(1)
+    assert b"".join(load(options).rows()) == b"1\n"
 
 
 def test_an_s3_that_is_down_is_named() -> None:

@@ -1,17 +1,20 @@
 """Whatever a client sends, the local Redshift answers with an error or hangs up, and serves the next."""
 
+import bz2
+import gzip
 import os
 import random
 import socket
 import struct
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import Any
 
 import psycopg
 import pytest
+from backports import zstd
 
 from local.redshift import wire
 from local.settings import REDSHIFT_DATABASE, REDSHIFT_PASSWORD, REDSHIFT_USER
@@ -156,3 +159,62 @@ def test_a_hundred_are_connected_at_once(alive: None, address: dict[str, Any]) -
 
     with ThreadPoolExecutor(100) as pool:
         assert list(pool.map(ask, range(300))) == list(range(300))
+
+
+#: What files hold that stopped loads, or that a JSON parser may stumble over.
+PIECES = [
+    *(
+        b'{"a": 1, "s": "x"}',
+        b"\n",
+        b"\r",
+        b"\r\n",
+        b" ",
+        b"\xef\xbb\xbf",
+        b"\xff\xfe",
+        b"\x1f\x8b\x08",
+        b"\0",
+    ),
+    *(b"[", b"]", b"{", b"}", b",", b'"', b"\\", b'{"a": ', b'"s": "', b"null", b"NaN", b"1e999", b"-"),
+    *(b'{"s": "\\ud83d"}', b'{"s": "\xed\xa0\xbd"}', b'{"s": "\\u0000"}', b'{"a": "\xa4"}', b'{"a": 1.5}'),
+    *(b'{"s": ' + b"[" * depth + b"]" * depth + b"}" for depth in (900, 985, 60_000)),
+    *(b'{"s": "' + b"x" * length + b'"}' for length in (70_000, 300_000, 5_000_000)),
+]
+
+
+@pytest.mark.usefixtures("alive")
+def test_no_file_ends_a_session(warehouse: psycopg.Connection, bucket: Any) -> None:
+    """COPY loads what it can, or fails with an error that Redshift has, and the history tells which."""
+    rng = random.Random(SEED)
+    warehouse.execute("CREATE TABLE t (a INT, s VARCHAR(256))")
+    compressions: dict[str, Callable[[bytes], bytes]] = {
+        "": bytes,
+        "GZIP": gzip.compress,
+        "BZIP2": bz2.compress,
+        "ZSTD": zstd.compress,
+    }
+    for round_ in range(ROUNDS // 3):
+        option, compress = rng.choice(list(compressions.items()))
+        content = b"".join(rng.choices(PIECES, k=rng.randrange(12)))
+        content = compress(content)
+        if rng.random() < 0.3:
+            content = content[: rng.randrange(len(content) + 1)]
+        bucket.put_object(Key="in", Body=content)
+        warehouse.execute("TRUNCATE t")
+        failure = None
+        try:
+            warehouse.execute(
+                "COPY t FROM 's3://udacity-dend/in' IAM_ROLE default FORMAT JSON 'auto'"
+                f" MAXERROR {rng.choice([0, 3, 100])} {option}".encode()
+            )
+        except psycopg.InternalError as error:
+            failure = error.diag.message_primary
+        history = warehouse.execute(
+            "SELECT status, loaded_rows, error_count, error_message, query_id FROM sys_load_history"
+            " ORDER BY query_id DESC LIMIT 1"
+        ).fetchone()
+        assert history, round_
+        status, loaded, errors, message, query_id = history
+        assert (status, message) == ("aborted" if failure else "completed", failure), round_
+        assert warehouse.execute("SELECT COUNT(*) FROM t").fetchone() == (loaded,), round_
+        details = "SELECT COUNT(*) FROM sys_load_error_detail WHERE query_id = %s"
+        assert warehouse.execute(details, [query_id]).fetchone() == (errors,), round_

@@ -1,3 +1,4 @@
+import hashlib
 import os
 import shutil
 import subprocess
@@ -444,6 +445,36 @@ def test_maxerror_loads_the_rest_and_tells_what_it_left_out(pets: psycopg.Connec
     assert rows(pets, f"{history} WHERE query_id = pg_last_copy_id()") == [("completed", 1, 1, 1)]
     errors = "SELECT line_number, error_code FROM sys_load_error_detail WHERE query_id = pg_last_copy_id()"
     assert rows(pets, errors) == [(2, 1207)]
+
+
+def test_each_file_of_a_copy_is_kept(pets: psycopg.Connection, bucket: Any) -> None:
+    """SYS_LOAD_DETAIL."""
+    contents = {
+        "in/1 é\t.json": b'{"id": 1}\n{"id": "x"}\n{"id": 3}',
+        "in/2.json": b"",
+        "in/3.json": b'{"id": 1}\n' * 100_000,
+    }
+    for key, content in contents.items():
+        bucket.put_object(Key=key, Body=content)
+    before = datetime.now(UTC).replace(tzinfo=None)
+    source = "'s3://udacity-dend/in' IAM_ROLE DEFAULT JSON 'auto'"
+    pets.execute("SET timezone TO 'America/New_York'")
+    pets.execute(f"COPY pets FROM {source} MAXERROR 10".encode())
+    columns = "TRIM(file_name), bytes_scanned, lines_scanned, TRIM(file_etag)"
+    detail = f"SELECT {columns} FROM sys_load_detail WHERE query_id = "
+    assert rows(pets, f"{detail} pg_last_copy_id() ORDER BY file_name") == [
+        (f"s3://udacity-dend/{key}", len(content), lines, f'"{hashlib.md5(content).hexdigest()}"')
+        for (key, content), lines in zip(contents.items(), (3, 0, 100_000), strict=True)
+    ]
+    times = "start_time, end_time, record_time, file_last_modified"
+    for started, ended, recorded, modified in rows(
+        pets, f"SELECT {times} FROM sys_load_detail WHERE query_id = pg_last_copy_id()"
+    ):
+        assert before <= started <= ended == recorded
+        assert abs(before - modified) < timedelta(seconds=10)
+    with pytest.raises(psycopg.errors.InternalError_):
+        pets.execute(f"COPY pets FROM {source}".encode())
+    assert rows(pets, f"{detail} (SELECT MAX(query_id) FROM sys_load_history)")[0][2] == 1
 
 
 @pytest.mark.parametrize(

@@ -237,12 +237,16 @@ def test_system_views_show_ordinary_users_their_own_loads(
         for each in sessions.values():
             assert rows(each, query) == [(each.info.backend_pid,)], view
         assert len(rows(admin, query)) == 3, view
+    for each in sessions.values():
+        assert rows(each, "SELECT COUNT(*) FROM sys_load_detail") == [(1,)]
     admin.execute("ALTER USER bob SYSLOG ACCESS UNRESTRICTED")
     assert len(rows(sessions["bob"], query)) == 3
     assert len(rows(sessions["ann"], query)) == 1
 
 
-@pytest.mark.parametrize("table", ["passwords", "loads", "load_errors", "statements", "iam_role_grants"])
+@pytest.mark.parametrize(
+    "table", ["passwords", "loads", "load_errors", "load_files", "statements", "iam_role_grants"]
+)
 def test_what_the_server_keeps_is_read_through_views_alone(connect: Connect, table: str) -> None:
     with pytest.raises(psycopg.errors.InsufficientPrivilege):
         connect().execute(f"SELECT * FROM rs_catalog.{table}".encode())

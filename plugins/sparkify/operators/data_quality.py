@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any
 from airflow.providers.common.sql.operators.sql import BaseSQLOperator
 
 from sparkify.batches import TURN, require_staging
-from sparkify.checks import Check, count_broken
+from sparkify.checks import Check
 from sparkify.errors import explained
-from sparkify.findings import MOST_EXAMPLES, Finding, as_check_result, examples, keep, tell
+from sparkify.findings import Finding, as_check_result, find_broken, keep, tell
 from sparkify.lineage import LineageOperator, table_assets
 from sparkify.sql import Transaction, run_in_transaction, run_one_by_one
 
@@ -58,16 +58,7 @@ class DataQualityOperator(LineageOperator):
         if self.reads:
             yield TURN
             yield from require_staging(self.reads, run_id)
-        counts = {number: counted for number, *counted in (yield count_broken(self.checks)).rows}
-        findings = []
-        for number, check in enumerate(self.checks):
-            failed_rows, checked_rows = counts[number]
-            shown: list[str] = []
-            if failed_rows:
-                shown = examples(
-                    check, (yield f"SELECT * FROM ({check.sql}) AS broken LIMIT {MOST_EXAMPLES}")
-                )
-            findings.append(Finding(check, failed_rows, checked_rows, shown))
+        findings = yield from find_broken(self.checks)
         yield from keep(findings, run_id)
         return findings
 

@@ -6,30 +6,33 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.sql.operators.sql import BaseSQLOperator
 
-from sparkify.batches import TURN
+from sparkify.alerts import report_left_out
+from sparkify.batches import TURN, StagingLostError, require_staging
 from sparkify.errors import explained
 from sparkify.files import SourceError, open_object, s3_hook
 from sparkify.ledger import LEDGER
 from sparkify.notifications import delete_messages
 from sparkify.replace import replace_changed_rows
 from sparkify.sql import Transaction, copy_json, run_in_transaction
-from sparkify.state import WAREHOUSE, remember
+from sparkify.state import WAREHOUSE, close, remember
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
-STAGED = ("files", "bytes", "staged", "rejected")
+STAGED = ("files", "bytes", "staged", "rejected", "quarantined", "ignored")
 LOADED = ("inserted", "updated", "unchanged", "deleted", "rejected")
 
 
 class RecordFilesOperator(BaseSQLOperator):
     """
-    Write the object versions that a run staged to the ledger ``etl_files``, in one transaction.
+    Write the object versions that a run dealt with to the ledger ``etl_files``, in one transaction.
 
     The run's last task: until it has run, the next run stages the same objects again. The rows come by COPY
-    from the files that the staging tasks wrote, so that it does not matter how many they are. Then it keeps
-    what was listed (:mod:`sparkify.state`), deletes the messages that have announced the objects
-    (:mod:`sparkify.notifications`), and marks the asset ``sparkify_warehouse`` as updated.
+    from the files that the staging tasks wrote, so that it does not matter how many they are. It requires
+    that staging still holds this run's files, so that nothing is recorded in tables that were dropped
+    meanwhile. Then it remembers what was listed (:mod:`sparkify.state`), deletes the messages that announced
+    the objects (:mod:`sparkify.notifications`), sends an alert that names each file that was quarantined, and
+    marks the asset ``sparkify_warehouse`` as updated.
 
     :param staging_task_ids: the run's :class:`StageToRedshiftOperator` tasks
     :param fact_task_ids: the run's :class:`LoadFactOperator` tasks, whose numbers the run's account takes in
@@ -65,13 +68,27 @@ class RecordFilesOperator(BaseSQLOperator):
         self.messages = messages
         self.aws_conn_id = aws_conn_id
 
-    def transaction(self, ledger_files: Sequence[str]) -> Transaction[None]:
+    def transaction(
+        self, datasets: Sequence[str], ledger_files: Sequence[str], run_id: str
+    ) -> Transaction[bool]:
         """
         Yield the transaction's statements.
 
+        :param datasets: the staging tables
         :param ledger_files: ``s3://…`` of each file of ledger rows
+        :param run_id: the run
+        :return: False if the run had recorded its files before another one staged its own
         """
         yield TURN
+        try:
+            yield from require_staging(datasets, run_id)
+        except StagingLostError:
+            ((recorded,),) = (yield f"SELECT COUNT(*) FROM {LEDGER} WHERE run_id = %s", [run_id]).rows
+            if recorded:
+                return False
+            raise
+        if not ledger_files:
+            return True
         yield f"CREATE TEMP TABLE recorded (LIKE {LEDGER})"
         for file in ledger_files:
             yield copy_json(
@@ -79,24 +96,33 @@ class RecordFilesOperator(BaseSQLOperator):
             )
         key = ("dataset", "s3_key", "etag", "last_modified")
         yield from replace_changed_rows(LEDGER, key, "SELECT * FROM recorded", within="last_modified")
+        return True
 
     def execute(self, context: "Context") -> dict[str, Any]:
         """
         Record the files.
 
-        :return: for XCom, the run's account: ``files``, ``bytes``, ``staged`` and ``rejected`` rows by
-            dataset; facts ``inserted``, ``updated``, ``unchanged``, ``deleted`` and ``rejected`` by task; and
-            a ``summary`` of it all in one line
+        :return: for XCom, the run's account: ``files``, ``bytes``, ``staged`` and ``rejected`` rows,
+            ``quarantined`` and ``ignored`` objects by dataset; facts ``inserted``, ``updated``,
+            ``unchanged``, ``deleted`` and ``rejected`` by task; and a ``summary`` of it all in one line
+        :raises StagingLostError: if staging does not hold this run's files any more
         """
         staged = context["ti"].xcom_pull(task_ids=list(self.staging_task_ids))
+        datasets = [result["dataset"] for result in staged]
         ledger_files = [result["ledger_file"] for result in staged if result["ledger_file"]]
-        if ledger_files:
-            with explained("Recording files", self.conn_id):
-                run_in_transaction(self.get_db_hook(), self.transaction(ledger_files))
-        listings = {result["dataset"]: result["listing"] for result in staged}
-        if None not in listings.values():
-            remember(context, listings)
-        self._delete_messages()
+        with explained("Recording files", self.conn_id):
+            is_current = run_in_transaction(
+                self.get_db_hook(), self.transaction(datasets, ledger_files, context["run_id"])
+            )
+        if is_current:
+            listings = {result["dataset"]: result["listing"] for result in staged}
+            if None not in listings.values():
+                remember(context, listings)
+            self._delete_messages()
+            close(context)
+            report_left_out(context, staged)
+        else:
+            self.log.info("This run has recorded its files before: nothing is changed")
         loaded = zip(
             self.fact_task_ids, context["ti"].xcom_pull(task_ids=list(self.fact_task_ids)), strict=True
         )
