@@ -20,6 +20,7 @@ from botocore.exceptions import ConnectionError as UnreachableError
 
 from sparkify import validation
 from sparkify.advice import IAM_LOGIN, aws_advice, warehouse_advice
+from sparkify.alerts import check_targets
 from sparkify.errors import error_message, is_database_error
 from sparkify.files import list_prefix, run_folder, s3_hook, split_url
 from sparkify.notifications import sqs_client
@@ -80,13 +81,14 @@ def step(check: Callable[P, Found]) -> Callable[P, Found]:
 
 def check_settings(settings: Mapping[str, str], conn_id: str) -> Found:
     """
-    Check the Airflow variables and the warehouse's connection, as every run does before it lists anything.
+    Check the settings as every run does, and that the connections exist which alerts need.
 
     :param settings: the variables, by name; empty if one does not exist
     :param conn_id: the warehouse's connection
     :raises ValueError: names each wrong setting, with what to set
     """
     validation.check_settings(settings, conn_id)
+    check_targets(settings["sparkify_alerts"])  # not by a run: it loads, whoever is told
     return {"found": ", ".join(f"{name} {value or 'not set'}" for name, value in settings.items())}
 
 
