@@ -4,8 +4,10 @@ from threading import Event
 
 import pytest
 
+from sparkify.batches import TURN
 from sparkify.compat import AirflowFailException
-from sparkify.operators import LoadFactOperator
+from sparkify.operators import LoadFactOperator, load_fact
+from sparkify.rejects import find_rejected_rows
 from sparkify.sql import run_in_transaction
 from tests.conftest import context, rows
 
@@ -104,7 +106,27 @@ def test_a_rejected_row_is_kept_with_the_file_and_line_it_came_from(events, ware
     ]
 
 
-def test_facts_and_rejected_rows_are_one_transaction(events):
+def test_no_other_transaction_waits_while_s3_is_read(events, warehouse, monkeypatch):
+    def find(s3, manifest, rejected):
+        with ThreadPoolExecutor() as pool:  # raises TimeoutError if it waits
+            pool.submit(run_in_transaction, warehouse, iter_turn()).result(timeout=30)
+        return find_rejected_rows(s3, manifest, rejected)
+
+    def iter_turn():
+        yield TURN
+
+    monkeypatch.setattr(load_fact, "find_rejected_rows", find)
+    load(facts(_1="play"), rejected_sql=REJECTED).execute(context())
+    assert rows(warehouse, "SELECT COUNT(*) FROM etl_rejected_rows") == [(1,)]
+
+
+def test_a_later_try_without_rejected_rows_removes_those_of_the_earlier_one(events, warehouse):
+    load(facts(_1="play"), rejected_sql=REJECTED).execute(context())
+    load(facts(_1="play"), rejected_sql=f"SELECT * FROM ({REJECTED}) AS none WHERE 1 = 0").execute(context())
+    assert rows(warehouse, "SELECT COUNT(*) FROM etl_rejected_rows") == [(0,)]
+
+
+def test_without_the_rejected_rows_no_facts_are_loaded(events):
     with pytest.raises(Exception, match="division by zero"):
         load(facts(_1="play"), rejected_sql="SELECT 1 / 0").execute(context(run_id="1"))
     assert events() == []

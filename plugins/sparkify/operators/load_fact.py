@@ -15,7 +15,7 @@ from sparkify.lineage import LineageOperator, table_assets
 from sparkify.ranges import Index, hour, ranges_of_times
 from sparkify.rejects import describe, find_rejected_rows, keep_rejected_rows
 from sparkify.replace import Replaced, replace_changed_rows
-from sparkify.sql import Transaction, constant, identifier, run_in_transaction, utc
+from sparkify.sql import Result, Transaction, constant, identifier, run_in_transaction, utc
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -25,7 +25,7 @@ MOST_HOURS = 10
 
 class LoadFactOperator(LineageOperator):
     """
-    Load a batch of facts from one SELECT, and the rows that cannot be facts from another, in one transaction.
+    Load a batch of facts from one SELECT in one transaction, and store the rows that another SELECT rejects.
 
     A fact whose key is loaded already is replaced, if it differs; so the same batch may be loaded again.
 
@@ -93,37 +93,44 @@ class LoadFactOperator(LineageOperator):
         self.rejected_sql, self.manifest, self.aws_conn_id = rejected_sql, manifest, aws_conn_id
         self.dependents, self.reads = dependents or {}, reads
 
-    def transaction(self, run_id: str) -> Transaction[dict[str, Any]]:
+    def transaction(self, run_id: str) -> Transaction[tuple[dict[str, Any], Result | None]]:
         """
         Yield the transaction's statements.
 
         :param run_id: the run
+        :return: what :meth:`execute` returns, and the batch's rejected rows, which are still to be stored
         """
         yield TURN
         if not (yield from require_staging(self.reads, run_id)):
             if self.replace_from:
                 raise self._refuse("the run staged no file")
-            return {**asdict(Replaced()), "deleted": 0, "rejected": 0}
+            return {**asdict(Replaced()), "deleted": 0, "rejected": 0}, None
         deleted = (yield from self._delete_window()) if self.replace_from else 0
         replaced = yield from replace_changed_rows(
             self.table, self.key, self.sql, self.time_column, self.index
         )
-        rejected = (yield from self._keep_rejected(run_id)) if self.rejected_sql else 0
+        rejected = (yield self.rejected_sql) if self.rejected_sql else None
+        if rejected and not rejected.rows:
+            yield from keep_rejected_rows(self.table, run_id, [])
         if deleted:
             yield from self._delete_orphans(f"{self.table}_deleted")
         if replaced.updated:
             yield from self._delete_orphans(f"{self.table}_old")
-        return {**asdict(replaced), "deleted": deleted, "rejected": rejected}
+        counts = {"deleted": deleted, "rejected": len(rejected.rows) if rejected else 0}
+        return {**asdict(replaced), **counts}, rejected
 
-    def _keep_rejected(self, run_id: str) -> Transaction[int]:
-        s3 = s3_hook(self.aws_conn_id)
-        rows = find_rejected_rows(s3, self.manifest, (yield str(self.rejected_sql)))
-        yield from keep_rejected_rows(self.table, run_id, rows)
-        if rows:
-            self.log.warning(
-                "%d rows were refused, and are kept in etl_rejected_rows:\n%s", len(rows), describe(rows)
-            )
-        return len(rows)
+    def _store_rejected(self, run_id: str, rejected: Result) -> None:
+        """Store rejected rows in a transaction of their own, so that no other waits while S3 is read."""
+        rows = find_rejected_rows(s3_hook(self.aws_conn_id), self.manifest, rejected)
+
+        def store() -> Transaction[None]:
+            yield TURN
+            yield from keep_rejected_rows(self.table, run_id, rows)
+
+        run_in_transaction(self.get_db_hook(), store())
+        self.log.warning(
+            "%d rows were rejected, and are stored in etl_rejected_rows:\n%s", len(rows), describe(rows)
+        )
 
     def _delete_window(self) -> Transaction[int]:
         table, column = identifier(self.table), identifier(self.time_column)
@@ -187,7 +194,9 @@ class LoadFactOperator(LineageOperator):
             conditions ``within`` and ``indexed``, which hold for all but the deleted and rejected ones
         """
         with explained(f"Loading {self.table}", self.conn_id):
-            counts = run_in_transaction(self.get_db_hook(), self.transaction(context["run_id"]))
+            counts, rejected = run_in_transaction(self.get_db_hook(), self.transaction(context["run_id"]))
+            if rejected and rejected.rows:
+                self._store_rejected(context["run_id"], rejected)
         self.log.info(
             "%s: %s",
             *(self.table, ", ".join(f"{n} {what}" for what, n in counts.items() if isinstance(n, int))),
