@@ -63,8 +63,8 @@ def test_the_run_has_exactly_these_edges(dagbag):
     dimensions = {"load_dim_users", "load_dim_songs", "load_dim_artists"}
     assert {task_id: task.downstream_task_ids for task_id, task in tasks.items()} == {
         "find_new_files": {"create_tables"},
-        "create_tables": {"stage_events", "stage_songs"},
-        "stage_events": dimensions,
+        "create_tables": {"stage_events"},
+        "stage_events": {"stage_songs"},
         "stage_songs": dimensions,
         **{task_id: {"load_fact_songplays"} for task_id in dimensions},
         "load_fact_songplays": {"load_dim_time", "relink_songplays"},
