@@ -128,6 +128,7 @@ class Pipeline:
             get_dr_count=lambda **of: self.count_runs(**of),
             get_first_reschedule_date=lambda _: None,
             try_number=tries[task.task_id],
+            log_url="http://airflow/log",
             xcom_pull=functools.partial(_pull, self.results[run["run_id"]]),
             xcom_push=lambda key, value: None,
         )

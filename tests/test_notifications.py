@@ -132,13 +132,12 @@ def test_an_hour_without_messages_asks_neither_s3_nor_the_warehouse(runs, s3_req
 
 def test_messages_of_no_concern_are_done_with(runs, s3_requests):
     runs.put("reports/1.json", {})
-    runs.put("log_data/_SUCCESS", {})
     runs.send({"Service": "Amazon S3", "Event": "s3:TestEvent", "Bucket": "runs"})
     runs.send(notification("log_data/9.json", bucket="another"))
     runs.s3.delete_objects("runs", "reports/1.json")
     s3_requests.clear()
     assert runs() == {"find_new_files": False}
-    assert s3_requests == {LOOK_UP: 1}
+    assert s3_requests == {}
     assert runs.messages() == (0, 0)
 
 
@@ -160,7 +159,7 @@ def test_an_object_that_is_gone_is_passed_over(runs, logged):
     runs.put("log_data/gone.json", EVENT)
     runs.s3.delete_objects("runs", "log_data/gone.json")
     run = runs()
-    assert (run["stage_events"]["files"], run["stage_events"]["passed_over"]) == (1, 1)
+    assert run["stage_events"]["files"] == 1
     assert "s3://runs/log_data/: 2 keys were announced, 1 of them are gone" in logged()
 
 
@@ -231,7 +230,7 @@ def test_messages_that_cannot_be_deleted_fail_nothing(runs, logged):
     assert "A message was not deleted, and may come again: ReceiptHandleIsInvalid" in logged()
     runs.s3.delete_objects(bucket, key)
     runs.pipeline.run("unlucky", variables=runs.variables, from_task="record_files")
-    assert "were not deleted, and will come again: An error occurred (NoSuchKey)" in logged()
+    assert "were not deleted, and will come again: The work file" in logged()
     runs.sqs.purge_queue(QueueUrl=runs.url)
 
 
@@ -249,14 +248,25 @@ def test_what_is_remembered_of_the_listing_stays_as_it_was(runs):
     assert state == before
 
 
-def test_a_later_try_of_staging_looks_up_the_same_keys(runs, s3_requests):
+def test_a_later_try_of_staging_lists(runs, s3_requests):
     put_later(runs)
     runs()
     put_later(runs, level="free")
     s3_requests.clear()
     again = runs.pipeline.run("run-2", variables=runs.variables, from_task="stage_events")
     assert (again["load_fact_songplays"]["updated"], again["stage_events"]["files"]) == (1, 1)
-    assert (s3_requests[LIST], s3_requests[LOOK_UP]) == (0, 1)
+    assert (s3_requests[LIST], s3_requests[LOOK_UP]) == (2, 0)
+
+
+@pytest.mark.parametrize("task", ["find_new_files", "stage_events", "check_star"])
+def test_a_run_after_one_that_failed_loads_what_that_one_holds(runs, warehouse, task):
+    put_later(runs)
+    runs.pipeline.run("fails", variables=runs.variables, to_task=task)
+    assert runs.messages() == (0, 1)
+    assert runs()["stage_events"]["files"] == 1
+    assert rows(warehouse, "SELECT COUNT(*) FROM fact_songplays WHERE session_id = 819") == [(1,)]
+    put_later(runs, itemInSession=1)
+    assert runs()["stage_events"]["listing"] is None
 
 
 def grow_old(runs):

@@ -2,16 +2,20 @@
 
 import bz2
 import gzip
+import html
 import json
+import os
 import zlib
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from airflow.providers.amazon.aws.hooks.s3 import S3Hook
 from backports import zstd
 
 from tests.conftest import rows
-from tests.test_runs import EVENT, OTHER_SONG, SONG, Runs
+from tests.test_alerts import mailbox  # noqa: F401 - a fixture
+from tests.test_runs import EVENT, OTHER_SONG, PREFIXES, SONG, Runs
 
 GOOD = EVENT | {"sessionId": 900}
 
@@ -207,3 +211,96 @@ def test_songs_are_quarantined_too(runs, warehouse):
     run = runs()["stage_songs"]
     assert (run["files"], run["quarantined"]) == (2, 1)
     assert rows(warehouse, "SELECT COUNT(*) FROM dim_songs") == [(2,)]
+
+
+def put_dated(runs, name, date, *events):
+    """Put a file under a date, as replication and a version that is rolled back have their own."""
+    client = runs.s3.get_conn()
+    metadata = {"local-last-modified": date} if date else {}
+    client.put_object(Bucket="runs", Key=f"log_data/{name}", Body=lines(*events).encode(), Metadata=metadata)
+
+
+def test_an_object_that_arrives_under_an_old_date_is_loaded_once(runs, warehouse):
+    runs()
+    put_dated(runs, "replicated.json", "2019-01-01T00:00:00", EVENT | {"sessionId": 901})
+    assert runs()["stage_events"]["files"] == 1
+    assert sessions(warehouse) == {900: 1, 901: 1}
+    assert runs() == {"find_new_files": False}
+
+
+def test_a_version_that_is_rolled_back_is_loaded_once(runs, warehouse):
+    put_dated(runs, "a.json", "2019-01-01T00:00:00", EVENT | {"level": "free"})
+    runs()
+    put_dated(runs, "a.json", "", EVENT | {"level": "paid"})
+    runs()
+    put_dated(runs, "a.json", "2019-01-01T00:00:00", EVENT | {"level": "free"})
+    assert runs()["stage_events"]["files"] == 1
+    assert rows(warehouse, "SELECT level FROM fact_songplays WHERE session_id = 818") == [("free",)]
+    assert runs() == {"find_new_files": False}
+    runs.put("log_data/later.json", EVENT | {"sessionId": 901})
+    assert runs()["stage_events"]["files"] == 1
+
+
+def test_an_archived_file_is_quarantined_without_a_copy_and_loaded_when_it_is_restored(runs, warehouse):
+    client = runs.s3.get_conn()
+    body = lines(*plays(2)).encode()
+    client.put_object(Bucket="runs", Key="log_data/cold.json", Body=body, StorageClass="DEEP_ARCHIVE")
+    assert runs()["stage_events"]["quarantined"] == 1
+    assert states(warehouse)["cold.json"][1].startswith("it is archived (DEEP_ARCHIVE): restore it")
+    client.restore_object(Bucket="runs", Key="log_data/cold.json", RestoreRequest={"Days": 1})
+    assert runs() == {"find_new_files": False}
+    runs(reload_prefix="s3://runs/log_data/cold")
+    assert sessions(warehouse) == {900: 1, 818: 2}
+
+
+def test_a_cleared_staging_task_needs_no_work_file(runs, warehouse):
+    runs.pipeline.run("run-0", variables=PREFIXES, to_task="create_tables")
+    runs.pipeline.tries["run-0"]["stage_events"] = 1
+    for key in runs.s3.list_keys("sparkify-etl", prefix="runs/sparkify_etl/run-0/"):
+        runs.s3.delete_objects("sparkify-etl", key)
+    runs.pipeline.tries["run-0"]["stage_songs"] = 1
+    again = runs.pipeline.run("run-0", variables=PREFIXES, from_task="stage_events")
+    assert again["stage_events"]["files"] == 1
+
+
+def test_what_is_left_out_is_reported_with_reason_and_what_to_do(runs, mailbox):  # noqa: F811
+    runs.put_bytes("bad.json", json.dumps(plays(2)))
+    runs.put_bytes("a.csv", "x")
+    runs()
+    assert mailbox.subjects() == [
+        "[sparkify_etl] 1 file of staging_events quarantined",
+        "[sparkify_etl] objects of a new kind are ignored below the prefix of staging_events",
+    ]
+    assert "- s3://runs/log_data/bad.json\n  it is one JSON array" in html.unescape(mailbox.text(0))
+    assert "Upload a corrected file: the next run loads it." in mailbox.text(0)
+    assert "s3://runs/log_data/a.csv: its suffix is .csv" in mailbox.text(1)
+    runs.put_bytes("good.json", lines(EVENT))
+    runs()
+    assert len(mailbox.messages) == 2
+
+
+FAULT = Path(os.environ["LOCAL_REDSHIFT_FAULTS"])
+
+
+def test_a_run_with_a_bad_file_that_is_cut_off_at_each_statement_in_turn_ends_as_undisturbed(runs, warehouse):
+    runs.put_bytes("bad.json", lines(*plays(30), GOOD | {"ts": 1, "sessionId": 1}))
+    runs.put_bytes("cut.json.gz", gzip.compress(lines(*plays(3)).encode())[:-9])
+    task, number, faults = None, 0, 0
+    while True:
+        number += 1
+        FAULT.write_text(f"after {number}")
+        try:
+            runs.pipeline.run("run-0", variables=PREFIXES, from_task=task, to_task="stage_songs")
+        except Exception:
+            faults += 1
+            assert not FAULT.exists()
+            if runs.pipeline.current_task != task:  # the one before has no such statement, and is done
+                task, number = runs.pipeline.current_task, 0
+        else:
+            break
+    FAULT.unlink(missing_ok=True)
+    assert faults > 50
+    runs.pipeline.run("run-0", variables=PREFIXES, from_task="load_dim_users")
+    assert sessions(warehouse) == {900: 1}
+    found = {name: status for name, (status, _) in states(warehouse).items()}
+    assert found == {"good.json": "loaded", "bad.json": "quarantined", "cut.json.gz": "quarantined"}

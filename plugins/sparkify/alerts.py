@@ -235,7 +235,7 @@ def report_left_out(context: "Context", staged: Sequence[Mapping[str, Any]]) -> 
                     0, "It looks like a change of the source's format: all new files fail the same way."
                 )
             _send(
-                f"[{ti.dag_id}] {result['quarantined']} files of {result['dataset']} are quarantined",
+                f"[{ti.dag_id}] {_count_files(result['quarantined'])} of {result['dataset']} quarantined",
                 "\n".join(lines),
                 context,
                 "Nothing of these files was loaded; all others were. Upload a corrected file: the next run"
@@ -249,6 +249,10 @@ def report_left_out(context: "Context", staged: Sequence[Mapping[str, Any]]) -> 
                 "If they are data, upload them as .json, .jsonl or .ndjson, perhaps compressed (.gz, .bz2,"
                 " .zst). If not, nothing: later ones of their kind are ignored without an alert.",
             )
+
+
+def _count_files(count: int) -> str:
+    return "1 file" if count == 1 else f"{count:,} files"
 
 
 async def late_run(context: Mapping[str, Any]) -> None:

@@ -28,6 +28,7 @@ from sparkify.notifications import Notifications, delete_messages, receive_notif
 from sparkify.params import check_params, check_reload_prefix, wanted_again
 from sparkify.state import (
     OVERLAP,
+    close,
     describe_listing,
     leave_open,
     left_open,
@@ -180,38 +181,40 @@ def look_for_new_files(
         if params["dry_run"]:
             _show_new(_list_all(s3, prefixes, {}, params), conn_id, params)
             return {}
+        airflow = cast("Context", context)
+        holds_messages = airflow["ti"].try_number > 1 or left_open(airflow)
         # Before anything is listed: the listing then has whatever the messages announce.
         notified = receive_notifications(aws_conn_id, queue_url) if queue_url else None
-        if notified and not _has_to_list(prefixes, params, cast("Context", context)):
+        receipts = notified.receipts if notified else []
+        if receipts:
+            leave_open(airflow)
+        recorded = recall(airflow)
+        if notified and not holds_messages and _messages_suffice(prefixes, recorded, params):
             found = _find_announced(s3, prefixes, notified)
             is_new = any(new.objects for new in found.values())
         else:
-            found, is_new = _find_listed(s3, prefixes, notified, params, cast("Context", context))
-        receipts = notified.receipts if notified else []
+            all_known = notified if notified and notified.complete and not holds_messages else None
+            found, is_new = _find_listed(s3, prefixes, recorded, all_known, params)
         if not is_new:
             log.info("Nothing is new: the load is skipped, and the warehouse was not asked")
             if receipts:
                 delete_messages(aws_conn_id, queue_url, receipts)
+            close(airflow)
             return {}
         folder = run_folder(work_prefix, context["dag"].dag_id, context["run_id"])
         handed = {dataset: new.hand_over(s3, f"{folder}/{dataset}") for dataset, new in found.items()}
         if not receipts:
             return {**handed, "messages": None}
-        leave_open(cast("Context", context))
         kept = write_text(s3, f"{folder}/receipts.json", json.dumps(receipts))
         return {**handed, "messages": {"queue_url": queue_url, "receipts": kept}}
 
 
-def _has_to_list(prefixes: Mapping[str, str], params: Mapping[str, Any], context: "Context") -> bool:
-    """Tell whether messages would not be enough to find everything that is new."""
-    recorded = recall(context)
-    return bool(
-        params["check_ledger"]
-        or params["reload_prefix"]
-        or context["ti"].try_number > 1
-        or left_open(context)
-        or any(recorded.get(dataset, {}).get("prefix") != prefix for dataset, prefix in prefixes.items())
-    )
+def _messages_suffice(
+    prefixes: Mapping[str, str], recorded: Mapping[str, Any], params: Mapping[str, Any]
+) -> bool:
+    """Tell whether the prefixes were listed lately, and nothing older is asked for."""
+    listed = all(recorded.get(dataset, {}).get("prefix") == prefix for dataset, prefix in prefixes.items())
+    return listed and not params["check_ledger"] and not params["reload_prefix"]
 
 
 def _find_announced(s3: "S3Hook", prefixes: Mapping[str, str], notified: Notifications) -> dict[str, Found]:
@@ -223,12 +226,15 @@ def _find_announced(s3: "S3Hook", prefixes: Mapping[str, str], notified: Notific
 def _find_listed(
     s3: "S3Hook",
     prefixes: Mapping[str, str],
+    recorded: Mapping[str, Any],
     notified: Notifications | None,
     params: Mapping[str, Any],
-    context: "Context",
 ) -> tuple[dict[str, Found], bool]:
-    """Return what the listings have, and whether they, or the parameters, give reason to load."""
-    recorded = recall(context)
+    """
+    Return what the listings have, and whether they, or the parameters, give reason to load.
+
+    :param notified: if they are known, all messages that announce what is new
+    """
     found = _list_all(s3, prefixes, {} if params["check_ledger"] else recorded, params)
     changed = [dataset for dataset, new in found.items() if new.listing != recorded.get(dataset)]
     for dataset, new in found.items():
@@ -236,7 +242,7 @@ def _find_listed(
             "%s: %d objects, %s since the last complete run",
             *(prefixes[dataset], new.total, "changed" if dataset in changed else "unchanged"),
         )
-    if notified and notified.complete and context["ti"].try_number <= 1 and not left_open(context):
+    if notified:
         found = {
             dataset: replace(new, announced=notified.keys_below(prefixes[dataset]))
             for dataset, new in found.items()
