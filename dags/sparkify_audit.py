@@ -1,11 +1,13 @@
 """
 # Sparkify: audit
 
-Every day: checks all of the tables, where `sparkify_etl` checks what it has just loaded; compares the ledger
-with S3, and the plays of some files with those in the warehouse. It changes nothing but
-`etl_quality_results`, where its results are kept.
+Every day: checks that all tables exist, and checks all of their rows, where `sparkify_etl` checks those that
+it has just loaded; compares the ledger with S3, and the plays of some files with those in the warehouse. It
+fails while a file has been quarantined for more than a day. It changes only `etl_quality_results`, which
+stores its results.
 
-**If a task fails:** its log says what is wrong, which rows, and what to do.
+**If a task fails:** its log says what is wrong, which rows or files, and what to do. If a check fails while
+`sparkify_etl` is loading, the task is retried.
 """
 
 from datetime import datetime, timedelta
@@ -15,10 +17,17 @@ from airflow.providers.standard.sensors.python import PythonSensor
 from airflow.sdk import chain, dag
 
 from sparkify.alerts import ALERTS
-from sparkify.audit import anything_to_audit, compare_ledger, compare_plays, no_load_is_running
+from sparkify.audit import (
+    CheckTablesOperator,
+    compare_ledger,
+    compare_plays,
+    no_load_is_running,
+    require_tables,
+)
 from sparkify.declarations import checks_of
-from sparkify.operators import DataQualityOperator
+from sparkify.run_notes import DAG_ID
 from sparkify.settings import DEFAULT_ARGS, PREFIXES
+from sparkify.state import WAREHOUSE
 from sparkify.tables import BOOKKEEPING, STAR
 
 CONNECTIONS = {"conn_id": "redshift", "aws_conn_id": "aws_default"}
@@ -32,7 +41,8 @@ CHECKED = [table for table in (*STAR, *BOOKKEEPING) if table not in ("etl_batche
     catchup=False,
     max_active_runs=1,
     dagrun_timeout=timedelta(hours=6),
-    default_args=DEFAULT_ARGS,
+    # Two hours of tries: a load that starts meanwhile makes checks fail, and has ended by then.
+    default_args={**DEFAULT_ARGS, "retries": 8, "retry_delay": timedelta(minutes=15)},
     doc_md=__doc__,
     tags=["sparkify"],
     **ALERTS,
@@ -41,7 +51,7 @@ def sparkify_audit():
     wait_for_load = PythonSensor(
         task_id="wait_for_load",
         python_callable=no_load_is_running,
-        op_kwargs={"dag_id": "sparkify_etl"},
+        op_kwargs={"dag_id": DAG_ID},
         mode="reschedule",
         poke_interval=60,
         timeout=timedelta(hours=3),
@@ -49,11 +59,12 @@ def sparkify_audit():
     )
     find_tables = ShortCircuitOperator(
         task_id="find_tables",
-        python_callable=anything_to_audit,
-        op_kwargs={"conn_id": "redshift"},
-        doc_md="Skips the rest if there are no tables yet.",
+        python_callable=require_tables,
+        op_kwargs={"prefixes": PREFIXES, "conn_id": "redshift"},
+        inlets=[WAREHOUSE],
+        doc_md="Checks that no table or column is missing. Skips the rest before the first run.",
     )
-    check_tables = DataQualityOperator(
+    check_tables = CheckTablesOperator(
         task_id="check_tables",
         checks=checks_of(*CHECKED, scope="table"),
         doc_md="Checks all of the tables, as `include/checks` declares it. Loads go on meanwhile.",
@@ -62,7 +73,9 @@ def sparkify_audit():
         task_id="compare_files",
         python_callable=compare_ledger,
         op_kwargs={"prefixes": PREFIXES, **CONNECTIONS},
-        doc_md="Looks for recorded files that vanished from S3, and for files not loaded for a day.",
+        inlets=[WAREHOUSE],
+        doc_md="Finds loaded files that vanished from S3, and files that were not loaded, or stayed in"
+        " quarantine, for more than a day.",
     )
     count_plays = PythonOperator(
         task_id="count_plays",

@@ -5,7 +5,7 @@ import functools
 import json
 import os
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from types import SimpleNamespace
 from typing import Any, cast
 from unittest.mock import patch
@@ -58,6 +58,8 @@ class Pipeline:
         self.tries: dict[str, Counter[str]] = {}
         self.asset_state: dict[str, AssetState] = {}
         self.current_task = ""
+        #: How many runs Airflow counts of a DAG, by its states.
+        self.count_runs: Callable[..., int] = lambda **_: 0
 
     def run(
         self,
@@ -123,7 +125,7 @@ class Pipeline:
             task_id=task.task_id,
             run_id=run["run_id"],
             map_index=-1,
-            get_dr_count=lambda **_: 0,
+            get_dr_count=lambda **of: self.count_runs(**of),
             get_first_reschedule_date=lambda _: None,
             try_number=tries[task.task_id],
             xcom_pull=functools.partial(_pull, self.results[run["run_id"]]),

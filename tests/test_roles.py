@@ -31,10 +31,14 @@ from tests.test_runs import EVENT, PREFIXES, SONG
 USER, PASSWORD, ROLE = "sparkify_etl", "Least1privilege", "analysts"
 COPY_ROLE = os.environ["AIRFLOW_VAR_SPARKIFY_IAM_ROLE"]
 COUNTS = {
+    "etl_files": (
+        "dataset, s3_key, etag, size_bytes, last_modified, run_id, loaded_at, status, rows_read,"
+        " rows_rejected"
+    ),
     "etl_rejected_rows": "dataset, run_id, column_name, rejected_at",
     "etl_quality_results": "run_id, check_name, table_name, severity, failed_rows, checked_at",
 }
-READABLE = {**dict.fromkeys((*STAR, "etl_files"), "*"), **COUNTS}
+READABLE = {**dict.fromkeys(STAR, "*"), **COUNTS}
 # What everybody may do in a new warehouse. An administrator who cares about privileges takes it away.
 OF_PUBLIC = ("CREATE ON SCHEMA public", f"TEMP ON DATABASE {REDSHIFT_DATABASE}", "ASSUMEROLE ON ALL")
 
@@ -250,6 +254,7 @@ def test_an_analyst_gets_an_answer_to_every_question(analyst: Ask, path: Any) ->
             for column in ("raw_line", "raw_value", "reason", "s3_key")
         ),
         "SELECT example FROM etl_quality_results",
+        "SELECT reason FROM etl_files",
         *(f"SELECT * FROM {table}" for table in COUNTS),
         *(f"SELECT run_id FROM {table}" for table in ("etl_batches", "etl_migrations")),
     ],
@@ -298,6 +303,18 @@ def test_an_analyst_still_reads_after_all_tables_were_dropped_and_created(
     assert refused(analyst, "SELECT raw_line FROM etl_rejected_rows")
     Pipeline().run("sample again")
     assert analyst("SELECT COUNT(*) > 6000 FROM fact_songplays") == [(True,)]
+
+
+def test_an_analyst_who_could_read_whole_files_of_the_ledger_no_longer_reads_reasons(
+    analyst: Ask, pipeline: RedshiftSQLHook
+) -> None:
+    older = [f"REVOKE SELECT ON etl_files FROM ROLE {ROLE}", f"GRANT SELECT ON etl_files TO ROLE {ROLE}"]
+    pipeline.run(older)
+    assert analyst("SELECT COUNT(reason) FROM etl_files")
+    pipeline.run("DELETE FROM etl_migrations WHERE migration = '0003_file_status'")
+    Pipeline().run("upgrade", params={"check_ledger": True})
+    assert refused(analyst, "SELECT reason FROM etl_files")
+    assert analyst("SELECT COUNT(status) > 0 FROM etl_files") == [(True,)]
 
 
 def test_an_analyst_still_reads_after_a_migration_replaced_a_table(

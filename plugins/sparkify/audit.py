@@ -1,21 +1,27 @@
-"""What the daily audit compares beside the checks of ``include/checks``: the warehouse with its files."""
+"""The daily audit: tables that are missing, and the warehouse compared with its files."""
 
 import logging
 import random
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from airflow.sdk import Connection
 
 from sparkify.checks import Check
+from sparkify.compat import AirflowException, AirflowFailException, asset_state
 from sparkify.errors import explained
 from sparkify.files import S3Object, list_prefix, s3_hook, split_url
-from sparkify.findings import MOST_EXAMPLES, Finding, conclude
-from sparkify.ledger import LEDGER, ledger_exists, recorded_versions, unrecorded_objects
+from sparkify.findings import MOST_EXAMPLES, Finding, as_check_result, conclude, find_broken
+from sparkify.ledger import LEDGER
+from sparkify.operators import DataQualityOperator
 from sparkify.rejects import REJECTED_ROWS, read_values, texts_of
-from sparkify.sql import fresh
+from sparkify.run_notes import DAG_ID
+from sparkify.setup_check import SetupError, compare_tables
+from sparkify.sql import run_one_by_one, run_statement
+from sparkify.state import KEY, WAREHOUSE
+from sparkify.tables import TABLES
 
 if TYPE_CHECKING:
     from airflow.providers.amazon.aws.hooks.s3 import S3Hook
@@ -28,11 +34,23 @@ log = logging.getLogger(__name__)
 #: A play by its session and its number in it, and what is said of it: the columns below.
 Play = tuple[int, int]
 Said = tuple[Any, ...]
-COLUMNS = "start_time, user_id, level, song_title, artist_name, duration"
+COLUMNS = "start_time, user_id, level, song_title, artist_name, duration, location, user_agent"
 
 EPOCH = datetime(1970, 1, 1)
 OVERDUE = timedelta(days=1)
 SAMPLED_FILES = 5
+# An object may arrive under an old date, so its date does not say how long it has waited. It is overdue if an
+# earlier audit, at least this long ago, saw it unrecorded. Half a day: a run starts every hour.
+WAITED = timedelta(hours=12)
+WAITING = "waiting_files"  # the state of sparkify_warehouse that remembers them
+MOST_WAITING = 100
+
+# The files that fill each table.
+_EVENTS, _SONGS = "staging_events", "staging_songs"
+_FILLED_FROM = {
+    **dict.fromkeys(("fact_songplays", "dim_users", "dim_time"), _EVENTS),
+    **dict.fromkeys(("dim_songs", "dim_artists"), _SONGS),
+}
 
 VANISHED = Check(
     f"{LEDGER}: every recorded file is still on S3",
@@ -43,7 +61,14 @@ VANISHED = Check(
 NOT_LOADED = Check(
     f"{LEDGER}: every file that is older than a day is loaded",
     sql="",
-    advice="Is sparkify_etl paused, or do its runs fail? Else trigger it with check_ledger.",
+    advice="Is sparkify_etl paused, or do its runs fail? Otherwise trigger it with check_ledger.",
+)
+QUARANTINED = Check(
+    f"{LEDGER}: no file is quarantined for more than a day",
+    sql="",
+    advice="Upload a corrected version of the file, and the next run loads it. To try the same version again,"
+    " for example after you changed a setting, trigger sparkify_etl with the file's address as reload_prefix."
+    " If the file is of no use, delete it from S3. The page's Pipeline view lists all quarantined files.",
 )
 LOST = Check(
     "fact_songplays: every play of the sampled files is there",
@@ -59,6 +84,83 @@ DIFFERENT = Check(
 )
 
 
+class Recorded(NamedTuple):
+    """
+    The current row of a file in the ledger: the one that was loaded last, whatever the object's date.
+
+    :param etag: the version's entity tag
+    :param status: ``loaded``, ``quarantined`` or ``ignored``
+    :param reason: why it is not loaded; None if it is
+    :param recorded_at: when a run recorded it, UTC without zone
+    """
+
+    etag: str
+    status: str
+    reason: str | None
+    recorded_at: datetime
+
+
+class LoadWatch:
+    """
+    Finds out whether a load may have changed the tables since the watch was made.
+
+    Between the tasks of a load, tables do not agree with each other, and each statement of a check sees
+    another state.
+
+    :param ti: the task instance that checks the tables
+    """
+
+    def __init__(self, ti: "RuntimeTaskInstanceProtocol") -> None:
+        self.ti = ti
+        self.before = self._count_runs()
+
+    def _count_runs(self) -> tuple[int, int]:
+        running, ended = (
+            self.ti.get_dr_count(dag_id=DAG_ID, states=states)
+            for states in (["running"], ["success", "failed"])
+        )
+        return running, ended
+
+    def require_no_load(self, findings: Sequence[Finding]) -> None:
+        """
+        Check that failures were not caused by a load.
+
+        :param findings: the findings since the watch was made, not yet stored
+        :raises AirflowException: if a check failed, and a load is running or has ended meanwhile; Airflow
+            retries the task
+        """
+        failed = [finding.check.name for finding in findings if finding.outcome == "failed"]
+        if failed and (self._count_runs() != self.before or self.before[0]):
+            raise AirflowException(
+                f"{DAG_ID} was loading while this task compared tables, so {len(failed)} failed checks may"
+                f" be wrong: {'; '.join(failed)}. Nothing was stored. Airflow retries the task; if this was"
+                f" its last try, clear it after the run of {DAG_ID} has ended"
+            )
+
+
+class CheckTablesOperator(DataQualityOperator):
+    """
+    Check whole tables while loads go on: a failure while one is running is not believed, but retried.
+
+    Its parameters are those of :class:`DataQualityOperator`, without ``reads``.
+    """
+
+    def execute(self, context: "Context") -> dict[str, int]:
+        """
+        Run the checks.
+
+        :return: for XCom: the number of rows that broke each check, by its name
+        :raises AirflowFailException: if a check of severity ``error`` fails
+        :raises AirflowException: if one fails while a load is running
+        """
+        watch, hook = LoadWatch(context["ti"]), self.get_db_hook()
+        with explained("Checking", self.conn_id):
+            findings = run_one_by_one(hook, find_broken(self.checks))
+            watch.require_no_load(findings)
+            self.check_results = [as_check_result(finding) for finding in findings]
+            return conclude(findings, hook, context)
+
+
 def no_load_is_running(ti: "RuntimeTaskInstanceProtocol", dag_id: str) -> bool:
     """
     Tell whether no run of a DAG is running: between its tasks, tables do not agree with each other.
@@ -69,59 +171,147 @@ def no_load_is_running(ti: "RuntimeTaskInstanceProtocol", dag_id: str) -> bool:
     return not ti.get_dr_count(dag_id=dag_id, states=["running"])
 
 
-def anything_to_audit(conn_id: str) -> bool:
+def require_tables(prefixes: Mapping[str, str], conn_id: str, **context: Any) -> bool:
     """
-    Tell whether there are tables yet.
+    Check that all tables exist, with the columns that their definitions have.
 
+    :param prefixes: ``s3://bucket/prefix`` of each dataset, by its staging table
     :param conn_id: the warehouse
+    :param context: the rest of the task's context
+    :return: False if there are no tables because no run has loaded anything yet
+    :raises AirflowFailException: if a table is missing or differs from its definition
     """
     with explained("Looking for tables", conn_id):
-        return ledger_exists(Connection.get(conn_id).get_hook())
+        names = run_statement(
+            Connection.get(conn_id).get_hook(),
+            "SELECT table_name FROM information_schema.tables WHERE table_schema = CURRENT_SCHEMA()",
+        )
+        existing = {name for (name,) in names.rows}
+    missing = [table for table in TABLES if table not in existing]
+    has_loaded = asset_state(cast("Context", context), WAREHOUSE).get(KEY) is not None
+    if len(missing) == len(TABLES) and not has_loaded:
+        log.info("There are no tables, and no run has loaded anything: nothing to audit")
+        return False
+    if missing:
+        raise AirflowFailException(
+            f"The warehouse lacks {', '.join(missing)}: somebody dropped them, or connection '{conn_id}'"
+            f" looks in another schema. {_remedy(missing, prefixes)}"
+        )
+    try:
+        compare_tables(conn_id)
+    except SetupError as error:
+        if error.__cause__:  # of the connection, which may be transient
+            raise
+        raise AirflowFailException(
+            f"{error}. A column that you add again is empty: then trigger {DAG_ID} with the prefix of the"
+            " table's files as reload_prefix"
+        ) from error
+    return True
+
+
+def _remedy(missing: Sequence[str], prefixes: Mapping[str, str]) -> str:
+    """Return what brings back missing tables with their rows."""
+    first = ""
+    if "etl_sessions" in missing and not {"fact_songplays", "etl_migrations"} & set(missing):
+        # A load adds only the sessions of plays that it inserts; this migration adds those of all plays.
+        first = "Run DELETE FROM etl_migrations WHERE migration = '0002_known_sessions'. Then trigger"
+    datasets = dict.fromkeys(_FILLED_FROM[table] for table in missing if table in _FILLED_FROM)
+    if LEDGER in missing or not datasets:
+        more = ", and loads every file, because the ledger is empty" if LEDGER in missing else ""
+        return f"{first or 'Trigger'} {DAG_ID} with check_ledger: it creates them{more}"
+    runs = ", then with reload_prefix ".join(prefixes[dataset] for dataset in datasets)
+    return f"{first or 'Trigger'} {DAG_ID} with reload_prefix {runs}: it creates and fills them"
+
+
+def recorded_files(hook: "DbApiHook", dataset: str) -> dict[str, Recorded]:
+    """
+    Return the current row of each file that the ledger has, by key.
+
+    :param hook: the warehouse's hook
+    :param dataset: the staging table that the files belong to
+    """
+    sql = (
+        f"SELECT s3_key, etag, status, reason, loaded_at FROM {LEDGER} WHERE dataset = %s ORDER BY loaded_at"
+    )
+    return {key: Recorded(*row) for key, *row in run_statement(hook, (sql, [dataset])).rows}
 
 
 def compare_ledger(
     prefixes: Mapping[str, str], conn_id: str, aws_conn_id: str, **context: Any
 ) -> dict[str, int]:
     """
-    Compare the ledger with S3: recorded files that vanished, and files that have not been loaded for a day.
+    Compare the ledger with S3: files that vanished, were not loaded for a day, or stay in quarantine.
 
     :param prefixes: ``s3://bucket/prefix`` of each dataset, by its staging table
     :param conn_id: the warehouse
     :param aws_conn_id: the AWS connection that lists the prefixes
     :param context: the rest of the task's context
     :return: for XCom: the number of files that broke each check, by its name
-    :raises AirflowFailException: if a file is overdue
+    :raises AirflowFailException: if a file is overdue, or quarantined for more than a day
+    :raises AirflowException: if one is while a load is running
     """
+    watch = LoadWatch(context["ti"])
     vanished: list[str] = []
-    overdue: list[str] = []
-    recorded_files = listed_files = 0
-    due_before = datetime.now(UTC).replace(tzinfo=None) - OVERDUE
+    quarantined: list[str] = []
+    unrecorded: list[S3Object] = []
+    loaded_files = listed_files = 0
+    now = datetime.now(UTC).replace(tzinfo=None)
     with explained("Comparing the ledger with S3", conn_id):
         s3, hook = s3_hook(aws_conn_id), Connection.get(conn_id).get_hook()
         for dataset, prefix in prefixes.items():
             objects = list_prefix(s3, prefix).objects
             listed = {item.key for item in objects}
             bucket, key_prefix = split_url(prefix)
-            versions = recorded_versions(hook, dataset)
+            recorded = recorded_files(hook, dataset)
             # The ledger does not hold buckets, and the prefix may have been another one.
-            recorded = {key for key in versions if key.startswith(key_prefix)}
-            vanished += [f"s3://{bucket}/{key}" for key in sorted(recorded - listed)]
-            overdue += [
-                f"{item.url}, of {item.last_modified} UTC"
-                for item in objects
-                if versions.get(item.key) != item.etag and item.last_modified < due_before
-            ]
-            recorded_files, listed_files = recorded_files + len(recorded), listed_files + len(objects)
-        findings = [
-            Finding(VANISHED, len(vanished), recorded_files, vanished[:MOST_EXAMPLES]),
-            Finding(NOT_LOADED, len(overdue), listed_files, overdue[:MOST_EXAMPLES]),
-        ]
+            loaded = {
+                key
+                for key, file in recorded.items()
+                if file.status == "loaded" and key.startswith(key_prefix)
+            }
+            vanished += [f"s3://{bucket}/{key}" for key in sorted(loaded - listed)]
+            for item in objects:
+                file = recorded.get(item.key)
+                if file is None or file.etag != item.etag:
+                    unrecorded.append(item)
+                elif file.status == "quarantined" and file.recorded_at < now - OVERDUE:
+                    quarantined.append(
+                        f"{item.url}, since {file.recorded_at:%Y-%m-%d %H:%M} UTC: {file.reason}"
+                    )
+            loaded_files, listed_files = loaded_files + len(loaded), listed_files + len(objects)
+    overdue = _overdue(unrecorded, now, cast("Context", context))
+    findings = [
+        Finding(VANISHED, len(vanished), loaded_files, vanished[:MOST_EXAMPLES]),
+        Finding(
+            *(NOT_LOADED, len(overdue), listed_files),
+            [f"{item.url}, of {item.last_modified} UTC" for item in overdue[:MOST_EXAMPLES]],
+        ),
+        Finding(QUARANTINED, len(quarantined), listed_files, quarantined[:MOST_EXAMPLES]),
+    ]
+    watch.require_no_load(findings)
     return conclude(findings, hook, cast("Context", context))
+
+
+def _overdue(unrecorded: Sequence[S3Object], now: datetime, context: "Context") -> list[S3Object]:
+    """Return the objects that have not been loaded for a day, and remember which ones are not loaded now."""
+    state = asset_state(context, WAREHOUSE)
+    before = {(url, etag): since for url, etag, since in state.get(WAITING) or ()}
+    oldest_first = sorted(unrecorded, key=lambda item: item.last_modified)
+    first_seen = {item: before.get((item.url, item.etag), now.isoformat()) for item in oldest_first}
+    # A few are enough to fail the audit; the state is no place for many.
+    waiting = [[item.url, item.etag, since] for item, since in first_seen.items()][:MOST_WAITING]
+    if waiting or before:
+        state.set(WAITING, waiting)
+    return [
+        item
+        for item, since in first_seen.items()
+        if item.last_modified < now - OVERDUE and datetime.fromisoformat(since) < now - WAITED
+    ]
 
 
 def compare_plays(prefix: str, conn_id: str, aws_conn_id: str, **context: Any) -> dict[str, int]:
     """
-    Compare the plays of some files, read from S3, with those in the warehouse, day by day.
+    Compare the plays of some loaded files, read from S3, with those in the warehouse, day by day.
 
     The files are drawn anew for each run, so that in time each of them has its turn.
 
@@ -131,15 +321,21 @@ def compare_plays(prefix: str, conn_id: str, aws_conn_id: str, **context: Any) -
     :param context: the rest of the task's context
     :return: for XCom: the number of plays that broke each check, by its name
     :raises AirflowFailException: if a play is missing
+    :raises AirflowException: if one is while a load is running
     """
+    watch = LoadWatch(context["ti"])
     lost: list[str] = []
     different: list[str] = []
     counts: Counter[str] = Counter()
     with explained("Comparing plays with their files", conn_id):
         s3, hook = s3_hook(aws_conn_id), Connection.get(conn_id).get_hook()
         objects = list_prefix(s3, prefix).objects
-        unrecorded = set(unrecorded_objects(hook, "staging_events", objects))
-        loaded = [item for item in objects if item not in unrecorded]
+        recorded = recorded_files(hook, _EVENTS)
+        loaded = [
+            item
+            for item in objects
+            if (file := recorded.get(item.key)) and file.status == "loaded" and file.etag == item.etag
+        ]
         for item in random.Random(context["run_id"]).sample(loaded, min(SAMPLED_FILES, len(loaded))):
             said = plays_of(s3, hook, item)
             found = find_plays(hook, said)
@@ -155,10 +351,11 @@ def compare_plays(prefix: str, conn_id: str, aws_conn_id: str, **context: Any) -
                 lost += [f"{account}: {_name(gone)}"] if gone else []
                 different += [f"{account}: {_name(others)}"] if others else []
                 counts.update(plays=len(of_day), lost=len(gone), different=len(others))
-        findings = [
-            Finding(LOST, counts["lost"], counts["plays"], lost[:MOST_EXAMPLES]),
-            Finding(DIFFERENT, counts["different"], counts["plays"], different[:MOST_EXAMPLES]),
-        ]
+    findings = [
+        Finding(LOST, counts["lost"], counts["plays"], lost[:MOST_EXAMPLES]),
+        Finding(DIFFERENT, counts["different"], counts["plays"], different[:MOST_EXAMPLES]),
+    ]
+    watch.require_no_load(findings)
     return conclude(findings, hook, cast("Context", context))
 
 
@@ -176,10 +373,8 @@ def plays_of(s3: "S3Hook", hook: "DbApiHook", file: S3Object) -> dict[Play, Said
     :param hook: the warehouse's hook
     :param file: the file
     """
-    rows = fresh(hook).get_records(
-        f"SELECT line_number FROM {REJECTED_ROWS} WHERE s3_key = %s", parameters=[file.key]
-    )
-    rejected = {line_number for (line_number,) in map(tuple, rows)}
+    sql = f"SELECT line_number FROM {REJECTED_ROWS} WHERE s3_key = %s"
+    rejected = {line_number for (line_number,) in run_statement(hook, (sql, [file.key])).rows}
     plays: dict[Play, Said] = {}
     for value in read_values(s3, file.url):
         event = texts_of(value)
@@ -197,8 +392,12 @@ def plays_of(s3: "S3Hook", hook: "DbApiHook", file: S3Object) -> dict[Play, Said
             duration = None if length is None else float(length)
         except (KeyError, ValueError):  # COPY has rejected it, and its line is not known
             continue
-        texts = (_trimmed(event.get(name)) for name in ("userid", "level", "song", "artist"))
-        said = (EPOCH + timedelta(milliseconds=milliseconds), *texts, duration)
+        user, level, song, artist, location, agent = (
+            _trimmed(event.get(name))
+            for name in ("userid", "level", "song", "artist", "location", "useragent")
+        )
+        began = EPOCH + timedelta(milliseconds=milliseconds)
+        said = (began, user, level, song, artist, duration, location, agent)
         plays[session, item] = max(plays.get((session, item), said), said, key=_rank)
     return plays
 
@@ -226,9 +425,7 @@ def find_plays(hook: "DbApiHook", plays: Mapping[Play, Said]) -> dict[Play, Said
     found: dict[Play, Said] = {}
 
     def look(condition: str, values: Iterable[Any]) -> None:
-        for session, number, *said in fresh(hook).get_records(
-            f"{select} {condition}", parameters=list(values)
-        ):
+        for session, number, *said in run_statement(hook, (f"{select} {condition}", [*values])).rows:
             if (session, number) in plays:
                 found[session, number] = tuple(said)
 

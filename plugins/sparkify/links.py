@@ -15,6 +15,11 @@ if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import TaskInstanceKey
 
 
+def pipeline_view() -> str:
+    """Return the address of the page's Pipeline view in the web UI."""
+    return f"{conf.get('api', 'base_url', fallback='').rstrip('/')}/plugin/sparkify/sparkify/#pipeline"
+
+
 class ManifestLink(BaseOperatorLink):
     """Leads to the manifest of the task's COPY, also when the COPY failed."""
 
@@ -42,9 +47,8 @@ class RejectedRowsLink(BaseOperatorLink):
         :param operator: the task, after it ran
         :param ti_key: the task instance
         """
-        base = conf.get("api", "base_url", fallback="").rstrip("/")
         rows = urlencode({"dataset": operator.table, "run": ti_key.run_id})
-        return f"{base}/plugin/sparkify/sparkify/#pipeline?{rows}"
+        return f"{pipeline_view()}?{rows}"
 
 
 #: Those of a staging task.

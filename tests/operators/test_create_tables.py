@@ -111,7 +111,7 @@ def test_an_hour_with_nothing_to_create_asks_two_questions(nothing, logged):
     without, with_it = (
         [after - before for (before,), (after,) in zip(*pair, strict=True)] for pair in pairwise(asked)
     )
-    assert [more - less for less, more in zip(without, with_it, strict=True)] == [2, 1]
+    assert [more - less for less, more in zip(without, with_it, strict=True)] == [3, 1]
     assert "All 2 tables and 2 migrations are there" in logged()
 
 
@@ -124,7 +124,7 @@ def cut_off():
 
 @pytest.mark.parametrize(
     ("before", "pets", "statements"),
-    [([], [], 19), ([OLD_PETS, "INSERT INTO pets VALUES ('Rex', 3)"], [("Rex", 3, 2015)], 23)],
+    [([], [], 21), ([OLD_PETS, "INSERT INTO pets VALUES ('Rex', 3)"], [("Rex", 3, 2015)], 27)],
     ids=["nothing", "old"],
 )
 def test_cut_off_after_any_statement_and_run_again_it_ends_the_same(nothing, before, pets, statements):
@@ -156,7 +156,7 @@ def test_two_runs_at_once_create_and_change_once(state, request):
 
 def test_the_lock_comes_before_all_that_two_runs_could_do_at_once(warehouse):
     operator = create_tables()
-    first = [next(operator.create(["pets"])), next(operator.migrate(warehouse, "run 1"))]
+    first = [next(operator.create(["pets"], [])), next(operator.migrate(warehouse, "run 1"))]
     assert first == ["LOCK etl_migrations"] * 2
 
 
@@ -203,13 +203,14 @@ def notes(old):
 
 
 def test_what_is_to_follow_runs_whenever_a_table_was_created_or_changed(notes, old):
-    create_tables(afterwards=[NOTE, ""]).execute(context())  # notes: creation, then migrations
-    assert notes() == [(2,)]
+    # Once, after the migrations: before them, a table may lack a column that a GRANT names.
+    create_tables(afterwards=[NOTE, ""]).execute(context())
+    assert notes() == [(1,)]
     create_tables(afterwards=[NOTE]).execute(context())
-    assert notes() == [(2,)]
+    assert notes() == [(1,)]
     old.run("DROP TABLE pets")
     create_tables(afterwards=[NOTE]).execute(context())
-    assert notes() == [(3,)]
+    assert notes() == [(2,)]
 
 
 def test_what_is_to_follow_is_not_forgotten_when_it_fails(notes, old):

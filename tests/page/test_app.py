@@ -183,14 +183,24 @@ def test_before_the_first_run_there_is_none(get: Get) -> None:
 def test_an_analyst_is_told_what_is_not_for_analysts(
     get: Get, warehouse: RedshiftSQLHook, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    warehouse.run(["CREATE USER ann PASSWORD 'Analyst1'", "GRANT SELECT ON fact_songplays TO ann"])
+    warehouse.run(
+        [
+            "CREATE USER ann PASSWORD 'Analyst1'",
+            "GRANT SELECT ON fact_songplays TO ann",
+            "GRANT SELECT (dataset, s3_key, status) ON etl_files TO ann",
+        ]
+    )
     reader = json.loads(os.environ["AIRFLOW_CONN_REDSHIFT"]) | {"login": "ann", "password": "Analyst1"}
     monkeypatch.setenv("AIRFLOW_CONN_REDSHIFT_READONLY", json.dumps(reader))
     try:
         plays, rejected = get("/sparkify/api/totals"), get("/sparkify/api/rejected_rows")
+        quarantined = get("/sparkify/api/quarantined_files")
     finally:
-        warehouse.run(["REVOKE SELECT ON fact_songplays FROM ann", "DROP USER ann"])
+        revoked = [f"REVOKE SELECT ON {table} FROM ann" for table in ("fact_songplays", "etl_files")]
+        warehouse.run([*revoked, "DROP USER ann"])
     assert plays.status_code == 200
     assert rejected.status_code == 403
     assert "permission denied for relation etl_rejected_rows. The page asks as the user of" in rejected.text
     assert "GRANT" not in rejected.text
+    assert quarantined.status_code == 403
+    assert "permission denied for relation etl_files. The page asks as the user of" in quarantined.text

@@ -118,10 +118,14 @@ def test_a_run_tells_what_it_loaded(loaded: str) -> None:
     assert re.match(r"Loaded staging_events: 30 files, .* staged, 0 rejected; staging_songs: ", loaded)
 
 
-def test_the_form_refuses_what_no_run_could_take(ui: Page, loaded: str) -> None:
+def test_the_form_leads_to_quarantined_files_and_refuses_what_no_run_could_take(
+    ui: Page, loaded: str
+) -> None:
     ui.goto("/dags/sparkify_etl")
     ui.get_by_role("button", name="Trigger").first.click()
     form = ui.get_by_role("dialog")
+    link = form.get_by_role("link", name="quarantined files")
+    expect(link).to_have_attribute("href", re.compile("/plugin/sparkify/sparkify/#pipeline$"))
     form.locator("input[name=element_reload_prefix]").fill("log_data/")
     form.get_by_role("button", name="Trigger", exact=True).click()
     expect(form.get_by_text("reload_prefix: 'log_data/' does not match")).to_be_visible()
@@ -175,17 +179,36 @@ def test_the_pipelines_view_shows_runs_files_checks_and_rejected_rows(
     page: FrameLocator, created: RedshiftSQLHook
 ) -> None:
     created.run(
-        "INSERT INTO etl_rejected_rows"
-        " (dataset, s3_key, line_number, column_name, reason, raw_line, run_id, rejected_at)"
-        " VALUES ('staging_events', 's3://b/x.json', 7, 'ts', 'Overflow', '<b>{}</b>', 'r', SYSDATE)"
+        [
+            "INSERT INTO etl_rejected_rows"
+            " (dataset, s3_key, line_number, column_name, reason, raw_line, run_id, rejected_at)"
+            " VALUES ('staging_events', 's3://b/x.json', 7, 'ts', 'Overflow', '<b>{}</b>', 'r', SYSDATE),"
+            " ('staging_events', 'log_data/bad.json', 3, 'ts', 'Too long', '{}', 'bad run', SYSDATE)",
+            "INSERT INTO etl_files (dataset, s3_key, etag, size_bytes, last_modified, run_id, loaded_at,"
+            " status, reason, rows_read, rows_rejected) VALUES"
+            " ('staging_events', 'log_data/bad.json', 'a', 1000, '2018-11-01', 'bad run',"
+            " '2018-11-02 10:20:00', 'quarantined', '<b>150</b> of its 200 rows were rejected', 200, 150),"
+            " ('staging_events', 'log_data/a.csv', 'b', 10, '2018-11-01', 'r', '2018-11-02', 'ignored',"
+            " 'its suffix is .csv', NULL, NULL)",
+        ]
     )
     page.get_by_role("link", name="Pipeline").click()
+    ((since, file, reason, read, rejected, dataset),) = texts(page, "quarantined_files")
+    assert (since, file, dataset) == ("2018-11-02 10:20", "log_data/bad.json", "staging_events")
+    assert (reason, read, rejected) == ("<b>150</b> of its 200 rows were rejected", "200", "150")
+    expect(page.locator(".view > :first-child")).to_have_id("card-quarantined_files")
+    expect(page.locator("#card-quarantined_files p").first).to_contain_text(
+        "trigger the DAG sparkify_etl with the file's address, such as s3://…/log_data/bad.json, as"
+        " reload_prefix"
+    )
+    ignored = texts(page, "ignored_files")
+    assert ignored == [["staging_events", "its suffix is .csv", "1", "log_data/a.csv", "2018-11-01 00:00"]]
     # If an hour has begun meanwhile, its scheduled run comes first.
     triggered = next(run for run in texts(page, "runs") if run[1] == "manual")
     assert triggered[2] == "success"
     assert triggered[4] == "30"
-    files = [row[:2] for row in texts(page, "files_by_dataset")]
-    assert files == [["staging_events", "30"], ["staging_songs", "303"]]
+    files = [row[:4] for row in texts(page, "files_by_dataset")]
+    assert files == [["staging_events", "30", "1", "1"], ["staging_songs", "303", "0", "0"]]
     page.get_by_text(re.compile("checks passed in the last runs")).click()
     checks = {name: found for name, _, found in texts(page, "check_results")}
     assert checks["fact_songplays: one row per songplay_id"] == "0"
@@ -195,6 +218,24 @@ def test_the_pipelines_view_shows_runs_files_checks_and_rejected_rows(
     assert (file, line, column, reason) == ("s3://b/x.json", "7", "ts", "Overflow")
     page.locator("#card-rejected_rows tbody summary").click()
     expect(page.locator("#card-rejected_rows tbody pre")).to_have_text("<b>{}</b>")  # text, no HTML
+    page.locator("#card-quarantined_files").get_by_role("link", name="150").click()
+    expect(page.get_by_role("searchbox", name="File")).to_have_value("log_data/bad.json")
+    assert [row[1:5] for row in texts(page, "rejected_rows")] == [
+        ["log_data/bad.json", "3", "ts", "Too long"]
+    ]
+
+
+def test_without_a_quarantined_file_there_is_no_such_list(ui: Page, loaded: str) -> None:
+    ui.route(
+        "**/sparkify/api/quarantined_files*",
+        lambda route: route.fulfill(
+            json={"columns": [], "rows": [], "sql": "", "as_of": "2018-11-30T00:00:00"}
+        ),
+    )
+    ui.goto("/sparkify/#pipeline")
+    expect(ui.locator("#card-rejected_by_reason:not(:has([aria-busy]))")).to_be_visible()
+    expect(ui.locator("#card-quarantined_files:not(:has([aria-busy]))")).to_be_hidden()
+    ui.unroute_all()
 
 
 def test_a_check_tells_what_its_last_run_found_and_whether_it_is_tolerated(ui: Page, loaded: str) -> None:
@@ -282,5 +323,5 @@ def test_a_warehouse_that_does_not_answer_says_so_in_each_card(ui: Page, loaded:
     refused = "Connection refused. Is it up?"
     ui.route("**/sparkify/api/*", lambda route: route.fulfill(status=503, body=refused))
     ui.goto("/sparkify/#pipeline")
-    expect(ui.get_by_role("alert")).to_have_text([refused] * 5)
+    expect(ui.get_by_role("alert")).to_have_text([refused] * 7)
     ui.unroute_all()

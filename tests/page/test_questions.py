@@ -148,3 +148,56 @@ def test_a_filter_is_a_value_and_no_sql(warehouse: RedshiftSQLHook, text: str) -
     warehouse.run(f"{REJECTED} {row}")
     for name in ("dataset", "run", "file", "reason"):
         assert asked("rejected_rows", **{name: text}) == []
+
+
+LEDGER = (
+    "INSERT INTO etl_files (dataset, s3_key, etag, size_bytes, last_modified, run_id, loaded_at, status,"
+    " reason, rows_read, rows_rejected) VALUES"
+)
+
+
+def record(warehouse: RedshiftSQLHook, *versions: tuple[str, str, str]) -> None:
+    """Record versions of files, each a minute after the one before, and each with an older date than it."""
+    values = [
+        f"('staging_events', '{key}', '{number}', 100, '2018-11-{30 - number}', 'run {number}',"
+        f" '2018-12-01 00:{number:02}:00', '{status}', {reason}, 10, 4)"
+        for number, (key, status, reason) in enumerate(versions)
+    ]
+    warehouse.run(f"{LEDGER} {', '.join(values)}")
+
+
+def test_the_version_of_a_file_that_was_loaded_last_is_its_state(warehouse: RedshiftSQLHook) -> None:
+    record(
+        warehouse,
+        ("log_data/mended.json", "quarantined", "'Too long'"),
+        ("log_data/spoilt.json", "loaded", "NULL"),
+        ("log_data/mended.json", "loaded", "NULL"),
+        ("log_data/spoilt.json", "quarantined", "'Too short'"),
+        ("log_data/a.csv", "ignored", "'its suffix is .csv'"),
+        ("log_data/b.csv", "ignored", "'its suffix is .csv'"),
+        ("log_data/c.txt", "ignored", "'its suffix is .txt'"),
+    )
+    assert asked("file_states") == [
+        ("staging_events", "ignored", 3),
+        ("staging_events", "loaded", 1),
+        ("staging_events", "quarantined", 1),
+    ]
+    newest, loaded = datetime(2018, 11, 28), datetime(2018, 12, 1, 0, 2)
+    assert asked("files_by_dataset") == [("staging_events", 1, 1, 3, 100, newest, loaded)]
+    assert asked("quarantined_files") == [
+        (
+            *("staging_events", "log_data/spoilt.json", "Too short", 10, 4, 100),
+            *(datetime(2018, 11, 27), datetime(2018, 12, 1, 0, 3), "run 3"),
+        )
+    ]
+    assert asked("ignored_files") == [
+        ("staging_events", "its suffix is .csv", 2, "log_data/a.csv", datetime(2018, 11, 26)),
+        ("staging_events", "its suffix is .txt", 1, "log_data/c.txt", datetime(2018, 11, 24)),
+    ]
+
+
+def test_quarantined_files_come_the_newest_first(warehouse: RedshiftSQLHook) -> None:
+    record(warehouse, *((f"log_data/{number}.json", "quarantined", "'Too long'") for number in range(3)))
+    assert [row[1] for row in asked("quarantined_files")] == [
+        f"log_data/{number}.json" for number in (2, 1, 0)
+    ]

@@ -7,7 +7,7 @@ from airflow.providers.common.sql.operators.sql import BaseSQLOperator
 
 from sparkify.compat import AirflowFailException
 from sparkify.errors import explained, sqlstate
-from sparkify.sql import Transaction, each_statement, fresh, run_in_transaction, run_one_by_one
+from sparkify.sql import Transaction, each_statement, run_in_transaction, run_one_by_one, run_statement
 from sparkify.tables import defined_columns
 
 if TYPE_CHECKING:
@@ -72,7 +72,8 @@ class CreateTablesOperator(BaseSQLOperator):
             if RECORD in missing:
                 self._create_record(hook)
             if missing:
-                run_in_transaction(hook, self.create(missing))
+                # The tables may lack columns that a pending migration adds and a GRANT names.
+                run_in_transaction(hook, self.create(missing, [] if pending else self.afterwards))
                 self.log.info("Created %s", ", ".join(missing))
             applied = run_in_transaction(hook, self.migrate(hook, context["run_id"])) if pending else []
         if not missing and not pending:
@@ -124,21 +125,22 @@ class CreateTablesOperator(BaseSQLOperator):
     def _create_record(self, hook: "DbApiHook") -> None:
         """Create the table whose lock makes runs wait for each other; two may do so at the same moment."""
         try:
-            fresh(hook).run(self.ddl[RECORD], autocommit=True)
+            run_statement(hook, self.ddl[RECORD])
         except Exception as error:
             if sqlstate(error) is None or RECORD in run_one_by_one(hook, self.look())[0]:
                 raise
 
-    def create(self, missing: Sequence[str]) -> Transaction[None]:
+    def create(self, missing: Sequence[str], afterwards: Sequence[str]) -> Transaction[None]:
         """
         Yield the statements of the transaction that creates tables.
 
         :param missing: their names
+        :param afterwards: statements to run at its end
         """
         yield f"LOCK {RECORD}"
         for table in missing:
             yield self.ddl[table]
-        yield from each_statement(self.get_db_hook(), self.afterwards)
+        yield from each_statement(self.get_db_hook(), afterwards)
 
     def migrate(self, hook: "DbApiHook", run_id: str) -> Transaction[list[str]]:
         """
@@ -156,9 +158,10 @@ class CreateTablesOperator(BaseSQLOperator):
         pending = [name for name in self.migrations if name not in recorded]
         for name in pending:
             find, *changes = hook.split_sql_string(self.migrations[name], strip_semicolon=True)
-            if fresh(hook).get_first(find):
+            if run_statement(hook, find).rows:
                 self.log.info("Applying %s", name)
-                fresh(hook).run(changes, autocommit=len(changes) == 1)
+                run = run_one_by_one if len(changes) == 1 else run_in_transaction
+                run(hook, each_statement(hook, changes))
                 applied.append(name)
             yield f"INSERT INTO {RECORD} VALUES (%s, %s, SYSDATE)", [name, run_id]
         if pending:

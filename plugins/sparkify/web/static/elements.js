@@ -96,7 +96,7 @@ export function table(caption, columns, rows) {
 }
 
 // A card: what a question's answer shows, with its SQL and its rows to take away.
-export function card(title, name, { values = {}, wide = false, draw }) {
+export function card(title, name, { values = {}, wide = false, draw, failed = () => {} }) {
   const body = element(
     "div",
     { class: "body", "aria-busy": "true" },
@@ -127,7 +127,10 @@ export function card(title, name, { values = {}, wide = false, draw }) {
         ),
       );
     })
-    .catch((error) => body.replaceChildren(element("p", { class: "problem", role: "alert" }, error.message)))
+    .catch((error) => {
+      body.replaceChildren(element("p", { class: "problem", role: "alert" }, error.message));
+      failed();
+    })
     .finally(() => body.removeAttribute("aria-busy"));
   return made;
 }

@@ -1,31 +1,52 @@
-// How the pipeline is doing: its runs, what is loaded, the checks, and the rows that were rejected.
+// How the pipeline is doing: files in quarantine, runs, files, checks, and rejected rows.
 
 import { ask, bytes, card, duration, element, get, table, tile, written } from "./elements.js";
 
 const NUMERIC = { numeric: true };
 const DATASETS = ["staging_events", "staging_songs", "fact_songplays"];
 const PAGE = 50;
+const MOST_QUARANTINED = 200; // as include/sql/operations/quarantined_files.sql has it
 
 // `given` are the first filters of the rejected rows.
 export function showPipeline(view, given) {
   view.append(
+    quarantine(),
     newest(),
     element(
       "div",
       { class: "grid" },
       runs(),
-      card("Loaded files", "files_by_dataset", {
+      card("Files", "files_by_dataset", {
         wide: true,
         draw: (body, rows) =>
           body.append(
             table(
-              "Loaded files by dataset",
+              "Files by dataset",
               [
                 ["Dataset", (row) => row.dataset],
-                ["Files", (row) => row.files, NUMERIC],
-                ["Size", (row) => bytes(row.size_bytes), NUMERIC],
+                ["Loaded", (row) => row.loaded_files, NUMERIC],
+                ["Quarantined", (row) => row.quarantined_files, NUMERIC],
+                ["Ignored", (row) => row.ignored_files, NUMERIC],
+                ["Size of loaded", (row) => bytes(row.loaded_bytes), NUMERIC],
                 ["Newest file", (row) => row.newest_file],
                 ["Last loaded", (row) => row.last_loaded],
+              ],
+              rows,
+            ),
+          ),
+      }),
+      card("Ignored files", "ignored_files", {
+        wide: true,
+        draw: (body, rows) =>
+          body.append(
+            table(
+              "Ignored files by rule",
+              [
+                ["Dataset", (row) => row.dataset],
+                ["Rule", (row) => row.reason],
+                ["Files", (row) => row.files, NUMERIC],
+                ["Example", (row) => row.example_key],
+                ["Newest file", (row) => row.newest_file],
               ],
               rows,
             ),
@@ -53,6 +74,54 @@ export function showPipeline(view, given) {
       rejectedRows(given),
     ),
   );
+}
+
+// A card that is shown only while a file is in quarantine, or if nobody can say whether one is.
+function quarantine() {
+  const made = card("Quarantined files", "quarantined_files", {
+    draw: (body, rows) => {
+      made.hidden = false;
+      const code = (text) => element("code", {}, text);
+      body.append(
+        element(
+          "p",
+          {},
+          "No row of these file versions was loaded. Upload a corrected version, and the next run loads it. To try" +
+            " the same version again, trigger the DAG ",
+          code("sparkify_etl"),
+          " with the file's address, such as ",
+          code(`s3://…/${rows[0].s3_key}`),
+          ", as ",
+          code("reload_prefix"),
+          ". A file that you delete from S3 stays listed here.",
+          rows.length < MOST_QUARANTINED ? null : ` Shown are the newest ${MOST_QUARANTINED}.`,
+        ),
+        table(
+          "Quarantined files",
+          [
+            ["Since", (row) => row.loaded_at],
+            ["File", (row) => row.s3_key],
+            ["Reason", (row) => row.reason],
+            ["Rows", (row) => row.rows_read, NUMERIC],
+            ["Rejected", rejected, NUMERIC],
+            ["Dataset", (row) => row.dataset],
+          ],
+          rows,
+        ),
+      );
+    },
+    failed: () => (made.hidden = false),
+  });
+  made.hidden = true;
+  made.classList.add("alarm");
+  return made;
+}
+
+// How many rows of a file were rejected, as a link that shows them below.
+function rejected(row) {
+  if (!row.rows_rejected) return row.rows_rejected;
+  const filters = new URLSearchParams({ dataset: row.dataset, file: row.s3_key, run: row.run_id });
+  return element("a", { href: `#pipeline?${filters}` }, written(row.rows_rejected));
 }
 
 function newest() {
@@ -90,6 +159,11 @@ function runs() {
                   "Rejected",
                   (run) =>
                     run.account ? sum(run.account, [...staged, "load_fact_songplays"], "rejected") : null,
+                  NUMERIC,
+                ],
+                [
+                  "Quarantined",
+                  (run) => (run.account ? sum(run.account, staged, "quarantined") : null),
                   NUMERIC,
                 ],
                 ["New plays", (run) => run.account?.load_fact_songplays?.inserted, NUMERIC],
