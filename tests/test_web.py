@@ -75,16 +75,29 @@ def test_a_failed_run_is_cleared_through_the_api_and_succeeds(web, cleared):
         {"logical_date": datetime.now(UTC).isoformat(), "dag_run_id": cleared},
     )
     web.ask(run, {"state": "failed"}, "PATCH")
-    if cleared == "task":
-        choice = {"dag_run_id": cleared, "task_ids": ["find_new_files"], "include_downstream": True}
-        web.ask("dags/sparkify_etl/clearTaskInstances", {**choice, "only_failed": False, "dry_run": False})
-    else:
-        web.ask(f"{run}/clear", {"dry_run": False})
+    clear(web, cleared, all_of_it=cleared == "run")
     end = time.monotonic() + 120
     while (state := web.ask(run)["state"]) != "success":
         assert state in ("queued", "running")
         assert time.monotonic() < end, state
         time.sleep(1)
+
+
+def test_a_task_that_is_cleared_has_all_its_retries_again(web):
+    # What the delays of retries rely on.
+    task = "dags/sparkify_etl/dagRuns/task/taskInstances/find_new_files"
+    before = web.ask(task)
+    clear(web, "task")
+    assert (before["try_number"], before["max_tries"]) == (1, 3)
+    assert web.ask(task)["max_tries"] == 1 + 3
+
+
+def clear(web, run, *, all_of_it=False):
+    if all_of_it:
+        web.ask(f"dags/sparkify_etl/dagRuns/{run}/clear", {"dry_run": False})
+        return
+    choice = {"dag_run_id": run, "task_ids": ["find_new_files"], "include_downstream": True}
+    web.ask("dags/sparkify_etl/clearTaskInstances", {**choice, "only_failed": False, "dry_run": False})
 
 
 def test_changes_asked_for_at_once_are_all_made(web):

@@ -1,11 +1,11 @@
 """
-Messages to people: that a run failed, that a check warns, or that a run is late.
+Alerts: that a task or run failed, that a check warns, or that a run is late.
 
-The Airflow variable ``sparkify_alerts`` says whom to tell, and is read only when there is something to tell.
-Airflow's own notifiers deliver. Whatever goes wrong with an alert is logged, and never fails a task or a run.
+The Airflow variable ``sparkify_alerts`` lists the targets, and is read only when there is an alert to send.
+Airflow's own notifiers deliver it. A failed alert is logged, and never fails a task or a run.
 
-A failure is told once, by whoever knows most of it: the task itself, while it can, with its exception; else
-the run, once that has failed, of a task that was killed, or of a run that took too long.
+A failure is reported once, by the callback with the most context: the task's, with its exception, if its
+process still runs; else the run's, such as after a task was killed or a run took too long.
 """
 
 import asyncio
@@ -136,13 +136,13 @@ def _never_failing(tell: Callable[P, None]) -> Callable[P, None]:
 @_never_failing
 def task_failed(context: "Context") -> None:
     """
-    Tell that a task has failed for good. It is a task's ``on_failure_callback``.
+    Report that a task has failed for good. It is a task's ``on_failure_callback``.
 
     :param context: the task's context, with its exception if its own process runs this
     """
     error = context.get("exception")
     if callbacks_read_xcoms() and error is None:
-        return  # a DAG processor runs this of a lost process, and cannot leave word: run_failed will tell
+        return  # a DAG processor runs this for a lost process, and cannot push an XCom: run_failed reports it
     ti = context["ti"]
     text = _exception_text(error) if error else "The log has the reason."
     _send(
@@ -161,7 +161,7 @@ def task_failed(context: "Context") -> None:
 @_never_failing
 def run_failed(context: "Context") -> None:
     """
-    Tell that a run has failed, unless a task of it told. It is a DAG's ``on_failure_callback``.
+    Report that a run has failed, unless a task of it has. It is a DAG's ``on_failure_callback``.
 
     :param context: the run's context, with that of the last of its tasks if there is one
     """
@@ -176,31 +176,31 @@ def run_failed(context: "Context") -> None:
             return
         _send(
             f"[{dag.dag_id}] {ti.task_id} failed in run {context['run_id']}",
-            "The task could not say why: its process was killed (no memory left, a lost worker) or did not"
+            "The task could not report why: its process was killed (out of memory, a lost worker) or did not"
             " start, or somebody marked the task failed.",
             context,
-            f"See how the log ends, and what became of the worker; {_CLEAR}",
+            f"Read the end of the log, and check the worker; {_CLEAR}",
         )
     elif reason == "timed_out":
         _send(
             failed,
             f"It took longer than {dag.dagrun_timeout}, the DAG's dagrun_timeout. The rest is skipped.",
             context,
-            "Read the log of the task that took so long, mend the cause, and clear what was skipped.",
+            "Read the log of the task that took so long, fix the cause, and clear what was skipped.",
         )
     else:
         _send(
             failed,
             f"Airflow says: {reason}.",
             context,
-            "Look at the run's tasks: one that can never run holds up all that follow. Clear it.",
+            "Find the task of the run that can never run: it holds up all that follow. Clear it.",
         )
 
 
 @_never_failing
 def warn(context: "Context", findings: Sequence[str]) -> None:
     """
-    Tell what a task warns of, in one message. The task goes on.
+    Report what a task warns of, in one message. The task goes on.
 
     :param context: the task's context
     :param findings: a line each
@@ -212,7 +212,7 @@ def warn(context: "Context", findings: Sequence[str]) -> None:
         f"[{ti.dag_id}] {ti.task_id} warns in run {context['run_id']}",
         "\n".join(f"- {finding}" for finding in findings),
         context,
-        "Nothing need be done at once: the run goes on. The table etl_quality_results keeps what was found.",
+        "Nothing at once: the run goes on. The results are in the table etl_quality_results.",
     )
 
 
@@ -269,7 +269,7 @@ async def late_run(context: Mapping[str, Any]) -> None:
 def _late_run(context: Mapping[str, Any]) -> None:
     run, due = context["dag_run"], str(context["deadline"]["deadline_time"])
     if run["state"] not in ("queued", "running"):
-        return  # it has failed, which was told, or it ended just now
+        return  # it has failed, which was reported, or it has just ended
     if datetime.fromisoformat(run["queued_at"]) >= datetime.fromisoformat(due):
         return  # a backfill of a past hour, or a run that was cleared later, is not late
     _send(
