@@ -93,3 +93,15 @@ def test_reloading_yesterdays_file_does_not_undo_todays_event(runs, warehouse): 
     before = star(warehouse)
     runs(reload_prefix="s3://runs/log_data/1.json")
     assert star(warehouse) == before
+
+
+def test_reloading_a_file_that_lost_the_last_play_of_a_user_asks_for_a_window(runs, warehouse):  # noqa: F811
+    other = EVENT | {"userId": "8", "sessionId": 900, "ts": EVENT["ts"] + 5000}
+    runs.put("log_data/1.json", EVENT, EVENT | {"itemInSession": 1, "ts": EVENT["ts"] + 1000}, other)
+    runs()
+    runs.put("log_data/1.json", EVENT, other)
+    runs()
+    with pytest.raises(AirflowFailException, match="reload them with replace_from and replace_to"):
+        runs(reload_prefix="s3://runs/log_data/")
+    assert runs(reload_prefix="s3://runs/log_data/", **WINDOW)["load_fact_songplays"]["deleted"] == 3
+    assert rows(warehouse, "SELECT COUNT(*) FROM fact_songplays") == [(2,)]

@@ -248,9 +248,7 @@ def _read_text(s3: "S3Hook", url: str) -> str | None:
         reason = str(error)
     else:
         return content.decode("utf-8", "surrogateescape")
-    log.warning(
-        "Cannot read %s to show its rejected rows, which are stored without their text: %s", url, reason
-    )
+    log.warning("Cannot read %s, so its rejected rows have no text: %s", url, reason)
     return None
 
 
