@@ -274,9 +274,9 @@ def test_what_is_left_out_is_reported_with_reason_and_what_to_do(runs, mailbox):
     assert "- s3://runs/log_data/bad.json\n  it is one JSON array" in html.unescape(mailbox.text(0))
     assert "Upload a corrected file: the next run loads it." in mailbox.text(0)
     assert "s3://runs/log_data/a.csv: its suffix is .csv" in mailbox.text(1)
-    runs.put_bytes("good.json", lines(EVENT))
+    runs.put_bytes("later.json", lines(EVENT | {"ts": EVENT["ts"] + 10**6}))
     runs()
-    assert len(mailbox.messages) == 2
+    assert mailbox.subjects()[2:] == []
 
 
 FAULT = Path(os.environ["LOCAL_REDSHIFT_FAULTS"])
@@ -297,8 +297,10 @@ def test_a_run_with_a_bad_file_that_is_cut_off_at_each_statement_in_turn_ends_as
             if runs.pipeline.current_task != task:  # the one before has no such statement, and is done
                 task, number = runs.pipeline.current_task, 0
         else:
-            break
-    FAULT.unlink(missing_ok=True)
+            if FAULT.exists():
+                break
+            faults += 1  # in a session that was about to be closed
+    FAULT.unlink()
     assert faults > 50
     runs.pipeline.run("run-0", variables=PREFIXES, from_task="load_dim_users")
     assert sessions(warehouse) == {900: 1}
