@@ -39,7 +39,7 @@ test: $(VENV)/ready ## every test; AIRFLOW=3.0.6 with the oldest Airflow that is
 
 soak: $(VENV)/ready ## the tests of order, of crashes and of runs at the same time, with many more cases
 	HYPOTHESIS_PROFILE=soak SPARKIFY_ALL_FAULTS=1 SPARKIFY_CONCURRENT_PAIRS=50 \
-		$(BIN)/pytest tests/test_order.py tests/test_crash.py tests/test_concurrency.py
+		$(BIN)/pytest tests/test_order.py tests/test_bad_files.py tests/test_crash.py tests/test_concurrency.py
 
 web: $(VENV)/ready ## Airflow's web UI on http://localhost:8080, until Ctrl-C or `make down`
 	@$(LOCAL) web

@@ -12,7 +12,7 @@ any time. Rows that could not be loaded are in `etl_rejected_rows`, the checks' 
 from datetime import datetime, timedelta
 
 from airflow.providers.standard.operators.python import ShortCircuitOperator
-from airflow.sdk import TaskGroup, chain, cross_downstream, dag
+from airflow.sdk import TaskGroup, chain, dag
 
 from sparkify.alerts import ALERTS
 from sparkify.batches import MACROS
@@ -77,7 +77,10 @@ def sparkify_etl():
             copy_options=["TIMEFORMAT 'epochmillisecs'"],
             **source_of("staging_events"),
         )
-        stage_songs = StageToRedshiftOperator(task_id="stage_songs", **source_of("staging_songs"))
+        # One after the other: of two runs at once, the one that stages events last then has both tables.
+        stage_songs = StageToRedshiftOperator(
+            task_id="stage_songs", reads=["staging_events"], **source_of("staging_songs")
+        )
     with TaskGroup("load_dimensions", prefix_group_id=False, tooltip="Users, songs and artists"):
         load_dimensions = [
             LoadDimensionOperator(task_id=f"load_{table}", table=table, key=[key], reads=[staging])
@@ -129,8 +132,7 @@ def sparkify_etl():
         **COPY,
     )
 
-    chain(find_new_files, create_tables, [stage_events, stage_songs])
-    cross_downstream([stage_events, stage_songs], load_dimensions)
+    chain(find_new_files, create_tables, stage_events, stage_songs, load_dimensions)
     chain(load_dimensions, load_fact_songplays, [load_dim_time, relink_songplays], check_star, record_files)
 
 

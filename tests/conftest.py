@@ -14,6 +14,7 @@ from typing import Any
 
 import psycopg
 import pytest
+from hypothesis import settings
 
 # Airflow reads its settings when it is first imported, which is below.
 _HOME = Path(tempfile.mkdtemp(prefix="sparkify-tests-"))
@@ -53,6 +54,10 @@ from sparkify.tables import TABLES  # noqa: E402
 from tests.asset_state import AssetState, AssetStates  # noqa: E402
 
 REPOSITORY = Path(__file__).parents[1]
+
+settings.register_profile("default", max_examples=25, derandomize=True, deadline=None, print_blob=False)
+settings.register_profile("soak", max_examples=200, deadline=None, print_blob=False)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
 
 
 @pytest.fixture(scope="session")

@@ -122,12 +122,28 @@ def test_fifteen_thousand_files_cost_as_much_as_five():
         pytest.param(gzip.compress(lines(EVENT | {"device": "phone"})), id="gzip"),
         pytest.param(lines({"device": "x" * 100_000}), id="too long a line"),
         pytest.param(lines(EVENT)[:-5], id="cut off"),
-        pytest.param('\ufeff{"device": 1}'.encode(), id="byte order mark"),
-        pytest.param(json.dumps({"device": 1}, indent=1).encode(), id="several lines"),
     ],
 )
 def test_a_file_that_cannot_be_read_so_does_no_harm(content):
     assert look(content, lines(EVENT)).values.keys() == EVENT.keys()
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        pytest.param('\ufeff{"device": 1}'.encode(), id="byte order mark"),
+        pytest.param(json.dumps({"device": 1}, indent=1).encode(), id="several lines"),
+        pytest.param(b'{"song": 1}{"device": 1}', id="one line"),
+        pytest.param(
+            "\n".join([json.dumps({"nested": {"x": {"y": 1}}, "device": 1}, indent=2)] * 500).encode(),
+            id="several lines, cut",
+        ),
+    ],
+)
+def test_the_fields_of_objects_in_any_layout_are_found(content):
+    names = look(content).values.keys()
+    assert "device" in names
+    assert names <= {"device", "song", "nested"}
 
 
 def test_a_hostile_name_is_cut_and_cannot_forge_a_line_of_the_log():

@@ -2,14 +2,13 @@
 
 import itertools
 import json
-import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import pytest
 from airflow.providers.amazon.aws.hooks.redshift_sql import RedshiftSQLHook
 from airflow.providers.amazon.aws.hooks.s3 import S3Hook
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
@@ -24,10 +23,6 @@ PREFIXES = map(str, itertools.count())
 
 # The lines of each file that is new or changed since the run before.
 Delivery = Mapping[str, Sequence[Json]]
-
-settings.register_profile("default", max_examples=25, derandomize=True, deadline=None, print_blob=False)
-settings.register_profile("soak", max_examples=200, deadline=None, print_blob=False)
-settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
 
 # Few values of each, the first most often, so that most of what is drawn collides; and some whose order
 # depends on who compares.

@@ -393,3 +393,17 @@ def test_two_runs_at_once_do_not_mix_their_staging(runs):
     runs()
     with pytest.raises(AirflowFailException, match="staging_events holds the files of run run-2"):
         first.run("run-1", variables=PREFIXES, from_task="load_fact_songplays")
+
+
+def test_of_runs_at_once_the_last_to_stage_is_right_and_the_others_say_so(runs, warehouse):
+    runs.put("song_data/late.json", SONG)
+    pipelines = {name: Pipeline() for name in ("first", "second", "third")}
+    for name, pipeline in pipelines.items():
+        pipeline.run(name, variables=PREFIXES, to_task="stage_events")
+    for name in ("first", "second"):
+        with pytest.raises(AirflowFailException, match="staging_events holds the files of run third"):
+            pipelines[name].run(name, variables=PREFIXES, from_task="stage_songs")
+    assert pipelines["third"].run("third", variables=PREFIXES, from_task="stage_songs")["record_files"]
+    assert rows(warehouse, "SELECT COUNT(*), COUNT(song_id) FROM fact_songplays") == [(2, 2)]
+    assert runs() != {"find_new_files": False}  # this pipeline remembers nothing
+    assert rows(warehouse, "SELECT COUNT(*) FROM fact_songplays") == [(2,)]

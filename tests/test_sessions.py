@@ -1,5 +1,6 @@
 """Sessions with a warehouse that hangs."""
 
+import gc
 import json
 import logging
 import os
@@ -60,6 +61,7 @@ def proxy(stack, created, tries_at_once, monkeypatch):
     yield proxy
     proxy.hangs = False
     proxy.server.close()
+    gc.collect()
 
 
 def hook():
@@ -111,10 +113,10 @@ def test_a_long_statement_is_not_cut_off_and_the_log_says_what_it_may_wait_for(
     said = [message for message in caplog.messages if message.startswith("Still running")]
     assert 3 <= len(said) <= 5
     assert "SELECT COUNT(*) FROM dim_users" in said[0]
-    assert "SELECT * FROM svv_transactions shows who holds one" in said[0]
+    assert "SELECT * FROM svv_transactions shows which session holds one" in said[0]
 
 
 def test_a_task_says_that_it_waits_for_its_turn_before_it_waits(created, caplog):
     caplog.set_level(logging.INFO, "sparkify.sessions")
     run_in_transaction(hook(), statements("LOCK etl_batches"))
-    assert "waits for its turn: LOCK etl_batches" in caplog.text
+    assert "LOCK etl_batches: the task takes its turn. If nothing follows, another session" in caplog.text

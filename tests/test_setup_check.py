@@ -96,6 +96,13 @@ def test_one_failure_hides_no_other_and_stops_only_what_needs_it(metadata, creat
     assert s3.list_keys("sparkify-etl", prefix="runs/sparkify_check_setup/") == []
 
 
+def test_an_alert_target_without_its_connection_is_named(stack):
+    with pytest.raises(ValueError, match="slack:…' needs the Airflow connection slack_alrts, which does not"):
+        Pipeline("sparkify_check_setup").run(
+            "setup", variables={"sparkify_alerts": "slack:slack_alrts"}, to_task="check_settings"
+        )
+
+
 # --- S3 and AWS ---
 
 

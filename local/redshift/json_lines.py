@@ -23,6 +23,7 @@ from typing import Annotated, Any
 import msgspec
 
 from local.redshift.json_values import (
+    DEFAULT,
     INTEGER_RANGES,
     NULL,
     BadValue,
@@ -66,6 +67,23 @@ def follow(document: Any, path: Path) -> Any:
     return document
 
 
+def without_null(field: str, column: Column) -> str:
+    """
+    Return a field of a NOT NULL column, with the default in place of NULL.
+
+    https://docs.aws.amazon.com/redshift/latest/dg/r_ALTER_TABLE.html#alter-table-default
+
+    :param field: the field
+    :param column: its column
+    :raises BadValue: if the column has no default
+    """
+    if field != NULL:
+        return field
+    if column.has_default:
+        return DEFAULT
+    raise BadValue(1213, "Missing data for not-null field")
+
+
 def joined(columns: Sequence[Sequence[str]]) -> bytes:
     """
     Return rows in the text format of PostgreSQL's COPY.
@@ -79,7 +97,7 @@ def joined(columns: Sequence[Sequence[str]]) -> bytes:
     plain = text.count("\n") == rows and text.count("\t") == rows * (len(columns) - 1)
     if not plain or "\\" in text or "\r" in text:
         text = _lines([[field.translate(_ESCAPES) for field in column] for column in columns])
-    return text.replace(NULL, r"\N").encode()
+    return text.replace(DEFAULT, r"\D").replace(NULL, r"\N").encode()
 
 
 def _lines(columns: Sequence[Sequence[str]]) -> str:
@@ -260,7 +278,7 @@ class _Reader:
         for name, path, column in sources:
             own = _own_type(column, conversion) if exact and not path and columns_of[name] == 1 else None
             types[name], convert = own or (Any, converter_for(column, conversion))
-            self._columns.append((names.index(name), path, convert, column.nullable))
+            self._columns.append((names.index(name), path, convert, column))
         struct = msgspec.defstruct(
             "Object",
             [
@@ -286,15 +304,15 @@ class _Reader:
             return []
         members = list(zip(*map(msgspec.structs.astuple, objects), strict=True))
         fields: list[Sequence[str]] = []
-        for member, path, convert, nullable in self._columns:
+        for member, path, convert, column in self._columns:
             values = members[member]
             if path:
                 values = tuple(map(follow, values, repeat(path)))
             texts = values if convert is None else [NULL if v is None else convert(v) for v in values]
             if convert is None and None in values:
                 texts = [NULL if v is None else v for v in values]
-            if not nullable and NULL in texts:
-                raise BadValue(1213, "Missing data for not-null field")
+            if not column.nullable and NULL in texts:
+                texts = [without_null(text, column) for text in texts]
             fields.append(texts)
         return fields
 

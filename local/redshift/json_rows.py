@@ -29,6 +29,7 @@ from local.redshift.json_lines import (
     follow,
     joined,
     plan,
+    without_null,
 )
 from local.redshift.json_values import NULL, BadValue, Column, Conversion, Literal, as_text, converter_for
 
@@ -348,11 +349,13 @@ class JsonRows:
             except BadValue as bad:
                 bad.column, bad.value = column, value
                 raise
-        for (column, _, _), field in zip(self._converters, fields, strict=True):
-            if field == NULL and not column.nullable:
-                missing = BadValue(1213, "Missing data for not-null field")
-                missing.column = column
-                raise missing
+        for number, (column, _, _) in enumerate(self._converters):
+            if not column.nullable:
+                try:
+                    fields[number] = without_null(fields[number], column)
+                except BadValue as missing:
+                    missing.column = column
+                    raise
         return fields
 
     def _valid(self, value: Any, column: Column) -> Any:

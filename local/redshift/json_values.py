@@ -21,6 +21,8 @@ from local.redshift.errors import SqlError, unsupported
 
 #: Stands for NULL until a row is complete: no value can hold it, since U+0000 is rejected.
 NULL = "\0"
+#: Stands for the default of a column that is NOT NULL.
+DEFAULT = "\0D"
 
 _EPOCH = datetime(1970, 1, 1)
 _DAY = 24 * 60 * 60 * 1000  # milliseconds
@@ -46,7 +48,7 @@ class Column:
     :param length: bytes of a char or varchar, precision of a numeric
     :param scale: digits after the point of a numeric
     :param nullable: whether it takes NULL
-    :param has_default: whether a load that leaves it out fills it
+    :param has_default: whether a load that leaves it out, or has NULL for it where it is NOT NULL, fills it
     """
 
     name: str

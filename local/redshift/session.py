@@ -420,7 +420,7 @@ class Session:
         _check_role(statement.iam_role, user)
         load = copy.start_load(statement, columns, self._s3_url)
         names = ", ".join(dialect.quoted(name) for name in load.target_columns)
-        await self._run_hidden(f"COPY {table} ({names}) FROM STDIN")
+        await self._run_hidden(f"COPY {table} ({names}) FROM STDIN (DEFAULT '\\D')")
         problem = await self._send_rows(load)
         failure = problem.message if problem else ""
         try:

@@ -21,9 +21,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple, ParamSpec
 from urllib.parse import quote
 
 from airflow.configuration import conf
-from airflow.sdk import Variable
+from airflow.sdk import Connection, Variable
 
-from sparkify.compat import AirflowException, callbacks_read_xcoms, deadline, redact
+from sparkify.compat import AirflowException, AirflowNotFoundException, callbacks_read_xcoms, deadline, redact
 from sparkify.errors import error_message
 
 if TYPE_CHECKING:
@@ -103,6 +103,25 @@ def target(text: str) -> Target:
     return Target(kind, address)
 
 
+def check_targets(variable: str) -> None:
+    """
+    Check the form of all targets, and that the connections exist which they need.
+
+    :param variable: a value of the variable
+    :raises ValueError: names the first target that is wrong, without what may be secret
+    """
+    for kind, address in [target(text) for text in targets(variable)]:
+        conn_id = {"smtp": "smtp_default", "slack": address}.get(kind)
+        try:
+            if conn_id:
+                Connection.get(conn_id)
+        except AirflowNotFoundException:
+            raise ValueError(
+                f"{VARIABLE}: '{kind}:…' needs the Airflow connection {conn_id}, which does not exist. Create"
+                " it as .env.example shows."
+            ) from None
+
+
 def _never_failing(tell: Callable[P, None]) -> Callable[P, None]:
     @functools.wraps(tell)
     def run(*args: P.args, **kwargs: P.kwargs) -> None:
@@ -125,14 +144,18 @@ def task_failed(context: "Context") -> None:
     if callbacks_read_xcoms() and error is None:
         return  # a DAG processor runs this of a lost process, and cannot leave word: run_failed will tell
     ti = context["ti"]
+    text = _exception_text(error) if error else "The log has the reason."
     _send(
         f"[{ti.dag_id}] {ti.task_id} failed in run {context['run_id']}",
-        _exception_text(error) if error else "The log has the reason.",
+        text,
         context,
         f"Read the end of the log, which says what to do; {_CLEAR}",
     )
     if callbacks_read_xcoms():
         ti.xcom_push(TOLD, ti.try_number)
+    if error:
+        # Airflow's web UI shows an exception's traceback below its text, and this below both.
+        log.error("%s", text)
 
 
 @_never_failing

@@ -19,7 +19,7 @@ from sparkify.operators import DataQualityOperator
 from sparkify.rejects import REJECTED_ROWS, read_values, texts_of
 from sparkify.run_notes import DAG_ID
 from sparkify.setup_check import SetupError, compare_tables
-from sparkify.sql import fresh, run_one_by_one
+from sparkify.sql import run_one_by_one, run_statement
 from sparkify.state import KEY, WAREHOUSE
 from sparkify.tables import TABLES
 
@@ -182,10 +182,11 @@ def require_tables(prefixes: Mapping[str, str], conn_id: str, **context: Any) ->
     :raises AirflowFailException: if a table is missing or differs from its definition
     """
     with explained("Looking for tables", conn_id):
-        names = fresh(Connection.get(conn_id).get_hook()).get_records(
-            "SELECT table_name FROM information_schema.tables WHERE table_schema = CURRENT_SCHEMA()"
+        names = run_statement(
+            Connection.get(conn_id).get_hook(),
+            "SELECT table_name FROM information_schema.tables WHERE table_schema = CURRENT_SCHEMA()",
         )
-        existing = {name for (name,) in map(tuple, names)}
+        existing = {name for (name,) in names.rows}
     missing = [table for table in TABLES if table not in existing]
     has_loaded = asset_state(cast("Context", context), WAREHOUSE).get(KEY) is not None
     if len(missing) == len(TABLES) and not has_loaded:
@@ -229,11 +230,10 @@ def recorded_files(hook: "DbApiHook", dataset: str) -> dict[str, Recorded]:
     :param hook: the warehouse's hook
     :param dataset: the staging table that the files belong to
     """
-    rows = fresh(hook).get_records(
-        f"SELECT s3_key, etag, status, reason, loaded_at FROM {LEDGER} WHERE dataset = %s ORDER BY loaded_at",
-        parameters=[dataset],
+    sql = (
+        f"SELECT s3_key, etag, status, reason, loaded_at FROM {LEDGER} WHERE dataset = %s ORDER BY loaded_at"
     )
-    return {key: Recorded(*row) for key, *row in rows}
+    return {key: Recorded(*row) for key, *row in run_statement(hook, (sql, [dataset])).rows}
 
 
 def compare_ledger(
@@ -373,10 +373,8 @@ def plays_of(s3: "S3Hook", hook: "DbApiHook", file: S3Object) -> dict[Play, Said
     :param hook: the warehouse's hook
     :param file: the file
     """
-    rows = fresh(hook).get_records(
-        f"SELECT line_number FROM {REJECTED_ROWS} WHERE s3_key = %s", parameters=[file.key]
-    )
-    rejected = {line_number for (line_number,) in map(tuple, rows)}
+    sql = f"SELECT line_number FROM {REJECTED_ROWS} WHERE s3_key = %s"
+    rejected = {line_number for (line_number,) in run_statement(hook, (sql, [file.key])).rows}
     plays: dict[Play, Said] = {}
     for value in read_values(s3, file.url):
         event = texts_of(value)
@@ -427,9 +425,7 @@ def find_plays(hook: "DbApiHook", plays: Mapping[Play, Said]) -> dict[Play, Said
     found: dict[Play, Said] = {}
 
     def look(condition: str, values: Iterable[Any]) -> None:
-        for session, number, *said in fresh(hook).get_records(
-            f"{select} {condition}", parameters=list(values)
-        ):
+        for session, number, *said in run_statement(hook, (f"{select} {condition}", [*values])).rows:
             if (session, number) in plays:
                 found[session, number] = tuple(said)
 

@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from sparkify.files import S3Object
-from sparkify.sql import fresh
+from sparkify.sql import run_statement
 
 if TYPE_CHECKING:
     from airflow.providers.common.sql.hooks.sql import DbApiHook
@@ -40,11 +40,8 @@ def ledger_exists(hook: "DbApiHook") -> bool:
 
     :param hook: the warehouse's hook
     """
-    found = fresh(hook).get_first(
-        "SELECT 1 FROM pg_table_def WHERE schemaname = current_schema() AND tablename = %s LIMIT 1",
-        parameters=[LEDGER],
-    )
-    return found is not None
+    sql = "SELECT 1 FROM pg_table_def WHERE schemaname = current_schema() AND tablename = %s LIMIT 1"
+    return bool(run_statement(hook, (sql, [LEDGER])).rows)
 
 
 def recorded_versions(hook: "DbApiHook", dataset: str, since: datetime = datetime.min) -> dict[str, str]:
@@ -57,12 +54,12 @@ def recorded_versions(hook: "DbApiHook", dataset: str, since: datetime = datetim
     :param dataset: the staging table that the objects belong to
     :param since: read only the part of the ledger from this date of objects (UTC) on
     """
-    rows = fresh(hook).get_records(
+    sql = (
         f"SELECT s3_key, etag FROM {LEDGER} WHERE dataset = %s AND last_modified >= %s"
-        " ORDER BY loaded_at, last_modified",
-        parameters=[dataset, max(since, datetime(1970, 1, 1))],
+        " ORDER BY loaded_at, last_modified"
     )
-    return dict(tuple(row) for row in rows)
+    found = run_statement(hook, (sql, [dataset, max(since, datetime(1970, 1, 1))]))
+    return dict(tuple(row) for row in found.rows)
 
 
 def unrecorded_objects(
@@ -93,11 +90,8 @@ def known_rules(hook: "DbApiHook", dataset: str) -> set[str]:
     :param hook: the warehouse's hook
     :param dataset: the staging table that the objects belong to
     """
-    rows = fresh(hook).get_records(
-        f"SELECT DISTINCT reason FROM {LEDGER} WHERE dataset = %s AND status = 'ignored'",
-        parameters=[dataset],
-    )
-    return {reason for (reason,) in rows}
+    sql = f"SELECT DISTINCT reason FROM {LEDGER} WHERE dataset = %s AND status = 'ignored'"
+    return {reason for (reason,) in run_statement(hook, (sql, [dataset])).rows}
 
 
 def ledger_lines(dataset: str, entries: Iterable[Entry], run_id: str, recorded_at: datetime) -> str:

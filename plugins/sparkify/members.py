@@ -14,6 +14,7 @@ from heapq import nlargest
 from typing import TYPE_CHECKING, Any
 
 from sparkify.files import S3Object, split_url
+from sparkify.json_objects import split_values
 
 if TYPE_CHECKING:
     from airflow.providers.amazon.aws.hooks.s3 import S3Hook
@@ -84,7 +85,7 @@ class Members:
 
 def look_at_members(s3: "S3Hook", objects: Iterable[S3Object], json_option: str) -> Members:
     """
-    Look at the members of the newest files' last objects; those that are not on one line are passed over.
+    Find the fields of the newest files' last objects.
 
     :param s3: the hook of the AWS connection
     :param objects: the new files
@@ -96,8 +97,10 @@ def look_at_members(s3: "S3Hook", objects: Iterable[S3Object], json_option: str)
         paths = _members_of_paths(s3, json_option) if json_option.startswith("s3://") else None
         for item in nlargest(FILES, objects, key=lambda item: item.last_modified):
             start = max(item.size - BYTES, 0)
-            lines = _read(s3, item.url, start, BYTES).split("\n")
-            for name, value in _members(lines[1:] if start else lines):
+            text = _read(s3, item.url, start, BYTES)
+            if start:  # which may be inside of an object: the next one begins a line
+                text = "".join(text.partition("\n{")[1:])
+            for name, value in _members(text):
                 if values.get(name, _NULL) == _NULL:
                     values[name] = _beginning(value)
     except Exception as error:
@@ -118,14 +121,9 @@ def _read(s3: "S3Hook", url: str, start: int, length: int) -> str:
     return part["Body"].read(length).decode("utf-8", "replace")
 
 
-def _members(lines: Iterable[str]) -> Iterator[tuple[str, Any]]:
-    for line in lines:
-        try:
-            found = json.loads(line)
-        except (ValueError, RecursionError):
-            continue
-        if isinstance(found, dict):
-            yield from found.items()
+def _members(text: str) -> Iterator[tuple[str, Any]]:
+    for value in split_values(text):
+        yield from (value.fields or {}).items()
 
 
 def _beginning(value: Any) -> str:

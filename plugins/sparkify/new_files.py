@@ -25,7 +25,7 @@ from sparkify.files import (
 )
 from sparkify.ledger import ledger_exists, unrecorded_objects
 from sparkify.notifications import Notifications, delete_messages, receive_notifications
-from sparkify.params import check_params, wanted_again
+from sparkify.params import check_params, check_reload_prefix, wanted_again
 from sparkify.state import (
     OVERLAP,
     describe_listing,
@@ -251,7 +251,13 @@ def _list_all(
         listed = pool.map(
             lambda dataset: list_new(s3, prefixes[dataset], known.get(dataset), params), prefixes
         )
-        return dict(zip(prefixes, listed, strict=True))
+        found = dict(zip(prefixes, listed, strict=True))
+    if params["reload_prefix"] and not any(
+        wanted_again(item.url, params) for new in found.values() for item in new.objects
+    ):
+        listings = [list_prefix(s3, prefix) for prefix in prefixes.values()]
+        check_reload_prefix(params, [item.url for listing in listings for item in listing.objects])
+    return found
 
 
 def _show_new(found: Mapping[str, Found], conn_id: str, params: Mapping[str, Any]) -> None:

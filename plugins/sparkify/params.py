@@ -1,6 +1,6 @@
-"""What a run may be told in the trigger form."""
+"""The parameters of a run, which the trigger form shows, and which of them are refused."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from typing import Any
 
@@ -24,22 +24,25 @@ PARAMS = {
         type=["null", "string"],
         pattern="^s3://.",
         title="Reload files below",
-        description_md="Load all files again whose address begins so, such as `s3://bucket/log_data/2018/11/`."
-        f" It also loads {_QUARANTINED_FILES}, given the address of one.",
+        description_md="Load all files again whose address begins with this, such as"
+        " `s3://bucket/log_data/2018/11/`. Their songs and artists replace those that are stored; so do their"
+        " users, unless what is stored is later than all of these files. This also loads"
+        f" {_QUARANTINED_FILES}, given the address of one.",
     ),
     "replace_from": Param(
         None,
         type=["null", "string"],
         format="date-time",
         title="Replace plays from",
-        description="Delete the plays from this time on before loading; for files that lost lines.",
+        description="Delete the plays from this time on before loading; for files that lost lines. The files"
+        " to reload must have plays in every hour of the window that has any.",
     ),
     "replace_to": Param(
         None,
         type=["null", "string"],
         format="date-time",
         title="Replace plays to",
-        description="… up to and without this time. The files to reload must hold all plays in between.",
+        description="… up to and without this time.",
     ),
     "dry_run": Param(
         False,
@@ -74,6 +77,30 @@ def check_params(params: Mapping[str, Any]) -> None:
         )
     if utc(params["replace_from"]) >= utc(params["replace_to"]):
         raise ValueError("replace_from must be before replace_to")
+
+
+def check_reload_prefix(params: Mapping[str, Any], urls: Sequence[str]) -> None:
+    """
+    Check that there are files to reload.
+
+    :param params: the DAG run's parameters
+    :param urls: ``s3://bucket/key`` of all files below the inputs' prefixes
+    :raises ValueError: if reload_prefix is given, and matches none of them
+    """
+    prefix = params["reload_prefix"]
+    if not prefix or any(wanted_again(url, params) for url in urls):
+        return
+    folder = prefix
+    while folder and not any(url.startswith(folder) for url in urls):
+        folder = folder[: folder.rstrip("/").rfind("/") + 1]
+    inside = [url.removeprefix(folder) for url in urls if url.startswith(folder)]
+    names = {name[: name.find("/") + 1] or name for name in inside}
+    closest = sorted(get_close_matches(prefix.removeprefix(folder), names, n=3, cutoff=0))
+    raise ValueError(
+        f"reload_prefix {prefix} matches no file, so nothing was changed. The nearest prefix that matches any"
+        f" is {folder} ({len(inside)} files), below which there is {', '.join(closest)}. Correct"
+        " reload_prefix, and trigger a new run"
+    )
 
 
 def wanted_again(url: str, params: Mapping[str, Any]) -> bool:

@@ -19,7 +19,8 @@ from sparkify.compression import UnreadableError, decompress
 from sparkify.errors import may_pass
 from sparkify.files import S3Object, open_object, split_url
 from sparkify.json_objects import JsonValue, count_values, split_values, values_on_lines
-from sparkify.sql import Result, Transaction, insert_rows, run_in_transaction
+from sparkify.ledger import LEDGER
+from sparkify.sql import Result, Transaction, insert_rows, run_one_by_one
 
 if TYPE_CHECKING:
     from airflow.providers.amazon.aws.hooks.s3 import S3Hook
@@ -91,11 +92,11 @@ def read_copy_account(
         return history.rows, errors.rows
 
     for pause in pauses:
-        history, errors = run_in_transaction(hook, ask())
+        history, errors = run_one_by_one(hook, ask())
         if len(history) == copies and sum(count for _, count in history) <= len(errors):
             return history, errors
         time.sleep(pause)
-    history, errors = run_in_transaction(hook, ask())
+    history, errors = run_one_by_one(hook, ask())
     return (history if len(history) == copies else []), errors
 
 
@@ -291,11 +292,22 @@ def keep_rejected_rows(dataset: str, run_id: str, rows: Sequence[RejectedRow]) -
     """
     Store a run's rejected rows in place of those that an earlier try of the run stored.
 
+    Those of files that the run has recorded stay: if a task of a finished run is cleared, its files are not
+    staged again, or only those that have changed since.
+
     :param dataset: the table that refused them
     :param run_id: the run
     :param rows: the rows
     """
-    yield f"DELETE FROM {REJECTED_ROWS} WHERE dataset = %s AND run_id = %s", [dataset, run_id]
+    of_run = f"FROM {REJECTED_ROWS} WHERE dataset = %s AND run_id = %s"
+    stored = {key for (key,) in (yield f"SELECT DISTINCT s3_key {of_run}", [dataset, run_id]).rows}
+    if stored:
+        recorded = {key for (key,) in (yield f"SELECT s3_key FROM {LEDGER} WHERE run_id = %s", [run_id]).rows}
+        if recorded:
+            for key in stored - recorded - {None} | stored & {_key(row) for row in rows}:
+                yield f"DELETE {of_run} AND COALESCE(s3_key, '') = %s", [dataset, run_id, key or ""]
+        else:
+            yield f"DELETE {of_run}", [dataset, run_id]
     rejected_at = datetime.now(UTC).replace(tzinfo=None)
     columns = (
         *("dataset", "s3_key", "line_number", "column_name", "reason", "raw_value", "raw_line"),
@@ -306,12 +318,16 @@ def keep_rejected_rows(dataset: str, run_id: str, rows: Sequence[RejectedRow]) -
         columns,
         [
             (
-                *(dataset, row.url and split_url(row.url)[1], row.line_number, row.column_name, row.reason),
+                *(dataset, _key(row), row.line_number, row.column_name, row.reason),
                 *(_cut(row.raw_value, 1024), _cut(row.raw_line, 65535), run_id, rejected_at),
             )
             for row in rows
         ],
     )
+
+
+def _key(row: RejectedRow) -> str | None:
+    return split_url(row.url)[1] if row.url else None
 
 
 def _cut(text: str | None, most_bytes: int) -> str | None:

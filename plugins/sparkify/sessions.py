@@ -66,7 +66,11 @@ def watching(connection: Any, statement: str) -> Iterator[None]:
     :raises SilentWarehouse: if the warehouse stops answering
     """
     if statement.startswith("LOCK "):
-        log.info("This task waits for its turn: %s. If it takes long, svv_transactions shows who", statement)
+        log.info(
+            "%s: the task takes its turn. If nothing follows, another session holds the lock: SELECT * FROM"
+            " svv_transactions shows which",
+            statement,
+        )
     ended, silent = Event(), Event()
     Thread(target=_watch, args=(connection, statement, ended, silent), daemon=True).start()
     try:
@@ -89,7 +93,7 @@ def _watch(connection: Any, statement: str, ended: Event, silent: Event) -> None
         if rounds.bit_count() == 1:  # after 1, 2, 4, 8 … minutes
             log.info(
                 "Still running after %d seconds: %s\nUnless it has much to do, it may wait for a lock:"
-                " SELECT * FROM svv_transactions shows who holds one",
+                " SELECT * FROM svv_transactions shows which session holds one",
                 *(rounds * WATCH_SECONDS, statement),
             )
         usock: Any = getattr(connection, "_usock", None)  # other drivers have none

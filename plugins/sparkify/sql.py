@@ -25,6 +25,10 @@ MOST_VALUES = 32767
 # values count is not documented, and psycopg2 writes them into the statement.
 MOST_BYTES = 8_000_000
 
+# A statement, since a login cannot say it: Redshift takes the time zone of a session only from SET
+# (https://docs.aws.amazon.com/redshift/latest/dg/r_timezone_config.html).
+UTC_SESSION = "SET timezone TO 'UTC'"
+
 _IDENTIFIER = re.compile(r"[a-z_][a-z0-9_]{0,126}")
 _QUOTED_NAME = re.compile(r"[\w:+=,.@-]{1,127}", re.ASCII)
 _ROLE_ARN = re.compile(r"arn:aws[a-z-]*:iam::\d{12}:role/[\w+=,.@/-]+", re.ASCII)
@@ -190,10 +194,26 @@ def run_one_by_one(hook: "DbApiHook", statements: Transaction[T]) -> T:
     return _run(hook, statements, autocommit=True)
 
 
+def run_statement(hook: "DbApiHook", statement: Statement) -> Result:
+    """
+    Run one statement, outside of a transaction.
+
+    :param hook: the warehouse's hook
+    :param statement: the statement
+    """
+
+    def only() -> Transaction[Result]:
+        return (yield statement)
+
+    return run_one_by_one(hook, only())
+
+
 def _run(hook: "DbApiHook", transaction: Transaction[T], *, autocommit: bool) -> T:
+    """Run statements in a session of their own, whose time zone is UTC whatever the user's is."""
     with closing(connect(fresh(hook))) as connection:
         hook.set_autocommit(connection, autocommit)
         with closing(connection.cursor()) as cursor:
+            cursor.execute(UTC_SESSION)
             try:
                 statement = next(transaction)
                 while True:

@@ -142,6 +142,7 @@ class Stager:
     :param s3: the hook of the AWS connection
     :param table: the staging table
     :param copy: returns the COPY of a manifest, given its address and further options
+    :param reads: other staging tables that must still hold the run's files
     :param checks: what must be true of the table's rows; those of severity ``error`` of each file's
     :param folder: ``s3://…`` of the run's own files
     :param run_id: the run
@@ -152,6 +153,7 @@ class Stager:
     s3: "S3Hook"
     table: str
     copy: Callable[[str, Sequence[str]], str]
+    reads: Sequence[str]
     checks: Sequence[Check]
     folder: str
     run_id: str
@@ -249,8 +251,8 @@ class Stager:
     ) -> Transaction[tuple[int, int]]:
         """Yield the transaction that replaces the rows; return the numbers of rows and of unknown fields."""
         table = identifier(self.table)
-        yield "SET timezone TO 'UTC'"  # of SYSDATE, which is compared with the times of system views
         yield TURN
+        yield from require_staging(self.reads, self.run_id)
         yield from take_staging(table, self.run_id, len(files))
         if not manifests:
             yield f"DELETE FROM {table}"
@@ -374,7 +376,6 @@ class Stager:
 
         def transaction() -> Transaction[tuple[int, list[tuple[Check, int, int | None]]]]:
             table = identifier(self.table)
-            yield "SET timezone TO 'UTC'"
             copy_of[:] = (yield "SELECT pg_backend_pid() AS session_id, SYSDATE AS since").rows[0]
             yield f"CREATE TEMP TABLE {table} (LIKE {table})"
             yield from self._copies(manifests, self.max_rejected_rows + 1)

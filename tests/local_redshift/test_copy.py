@@ -333,6 +333,20 @@ def test_a_pattern_that_redshift_refuses_is_refused(pattern: str) -> None:
         JsonRows([column("timestamp")], Conversion(timeformat=pattern))
 
 
+@pytest.mark.parametrize("first", ["", NEEDS_CARE + ", "], ids=["line", "care"])
+def test_null_becomes_the_default_of_a_column_that_is_not_null(first: str) -> None:
+    """r_ALTER_TABLE#alter-table-default."""
+    members = [r'"a": 1, "b": "\\D"', '"a": null, "b": ""', '"b": null', '"a": 4']
+    lines = [f"{{{first}{each}}}" for each in members]
+    columns = [Column(name, "varchar", 9, nullable=False, has_default=name == "a") for name in "ab"]
+    rows, rejected = convert("\n".join(lines), *columns)
+    assert rows == ["1\t\\\\D", "\\D\t"]
+    assert [(row.line_number, row.column_name, row.error_code) for row in rejected] == [
+        (3, "b", 1213),
+        (4, "b", 1213),
+    ]
+
+
 def test_a_type_that_is_not_known_is_refused() -> None:
     with pytest.raises(SqlError, match="column a of type super is not supported"):
         JsonRows([Column("a", "super")], Conversion())

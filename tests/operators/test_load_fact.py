@@ -4,7 +4,10 @@ from threading import Event
 
 import pytest
 
-from sparkify.operators import LoadFactOperator
+from sparkify.batches import TURN
+from sparkify.compat import AirflowFailException
+from sparkify.operators import LoadFactOperator, load_fact
+from sparkify.rejects import find_rejected_rows
 from sparkify.sql import run_in_transaction
 from tests.conftest import context, rows
 
@@ -103,7 +106,27 @@ def test_a_rejected_row_is_kept_with_the_file_and_line_it_came_from(events, ware
     ]
 
 
-def test_facts_and_rejected_rows_are_one_transaction(events):
+def test_no_other_transaction_waits_while_s3_is_read(events, warehouse, monkeypatch):
+    def find(s3, manifest, rejected):
+        with ThreadPoolExecutor() as pool:  # raises TimeoutError if it waits
+            pool.submit(run_in_transaction, warehouse, iter_turn()).result(timeout=30)
+        return find_rejected_rows(s3, manifest, rejected)
+
+    def iter_turn():
+        yield TURN
+
+    monkeypatch.setattr(load_fact, "find_rejected_rows", find)
+    load(facts(_1="play"), rejected_sql=REJECTED).execute(context())
+    assert rows(warehouse, "SELECT COUNT(*) FROM etl_rejected_rows") == [(1,)]
+
+
+def test_a_later_try_without_rejected_rows_removes_those_of_the_earlier_one(events, warehouse):
+    load(facts(_1="play"), rejected_sql=REJECTED).execute(context())
+    load(facts(_1="play"), rejected_sql=f"SELECT * FROM ({REJECTED}) AS none WHERE 1 = 0").execute(context())
+    assert rows(warehouse, "SELECT COUNT(*) FROM etl_rejected_rows") == [(0,)]
+
+
+def test_without_the_rejected_rows_no_facts_are_loaded(events):
     with pytest.raises(Exception, match="division by zero"):
         load(facts(_1="play"), rejected_sql="SELECT 1 / 0").execute(context(run_id="1"))
     assert events() == []
@@ -114,3 +137,73 @@ def test_a_run_id_that_could_end_a_string_does_not(events, warehouse):
     load(facts(_1="play"), rejected_sql=REJECTED).execute(context(run_id=run_id))
     assert events() == [(1, "play")]
     assert rows(warehouse, "SELECT run_id FROM etl_rejected_rows") == [(run_id,)]
+
+
+WINDOW = {"replace_from": "2018-11-01T10:00:00Z", "replace_to": "2018-11-02T02:00:00+02:00"}
+
+
+def at(**times):
+    """Return a SELECT of facts: their id and what they are, and the time of each on 2018-11-01."""
+    return " UNION ALL ".join(
+        f"SELECT {name[1:]}, 'play', TIMESTAMP '2018-11-01 {time}'" for name, time in times.items()
+    )
+
+
+@pytest.fixture
+def eleven_events(events):
+    """Facts of hours from 10 to 20, and one of midnight."""
+    load(at(_0="00:00", **{f"_{hour}": f"{hour}:30" for hour in range(10, 21)})).execute(context())
+    return events
+
+
+def test_a_window_is_replaced_by_files_that_lost_lines(eleven_events):
+    load(f"{at(_10='10:00', _11='11:59:59.999')} UNION ALL {at(_99='11:30', _98='12:10')}").execute(context())
+    counts = load(at(**{f"_{hour}": f"{hour}:31" for hour in range(10, 21)}), **WINDOW).execute(context())
+    assert (counts["deleted"], counts["inserted"]) == (13, 11)
+    assert [number for number, _ in eleven_events()] == [0, *range(10, 21)]
+
+
+def test_a_window_with_hours_that_the_files_do_not_cover_is_refused_before_anything_is_deleted(eleven_events):
+    before = eleven_events()
+    with pytest.raises(AirflowFailException) as refused:
+        load(at(_10="10:10", _20="20:10", _21="21:10"), **WINDOW).execute(context())
+    assert str(refused.value).startswith(
+        "The rows of events from 2018-11-01T10:00:00Z to 2018-11-02T02:00:00+02:00 were not replaced, and"
+        " nothing was changed: 9 rows would be deleted from 9 hours (UTC) in which the staged files have"
+        " none: 2018-11-01 11:00 (1 rows), 2018-11-01 12:00 (1 rows), "
+    )
+    assert "Trigger a new run with a reload_prefix that matches all files of this time" in str(refused.value)
+    assert eleven_events() == before
+
+
+def test_of_many_hours_some_are_named(eleven_events):
+    with pytest.raises(AirflowFailException, match=r"19:00 \(1 rows\), 2018.* \(1 rows\)\. Trigger"):
+        load(at(_10="10:10"), **WINDOW).execute(context())
+    load(at(**{f"_{hour}": f"{hour}:30" for hour in (21, 22, 23)})).execute(context())
+    with pytest.raises(AirflowFailException, match=r"20:00 \(1 rows\), and 3 more hours\. Trigger"):
+        load(at(_10="10:10"), **WINDOW).execute(context())
+
+
+@pytest.mark.parametrize("elsewhere", ["09:59:59.999", "00:00"])
+def test_a_window_is_refused_if_the_files_have_nothing_in_it(eleven_events, elsewhere):
+    before = eleven_events()
+    with pytest.raises(AirflowFailException, match="the staged files have no row in this time"):
+        load(at(_50=elsewhere), **WINDOW).execute(context())
+    later = {"replace_from": "2018-12-01T00:00:00", "replace_to": "2018-12-02T00:00:00"}
+    with pytest.raises(AirflowFailException, match="the staged files have no row in this time"):
+        load(at(_50="10:00"), **later).execute(context())
+    assert eleven_events() == before
+
+
+def test_a_window_is_refused_if_nothing_was_staged(eleven_events, warehouse):
+    warehouse.run("INSERT INTO etl_batches VALUES ('staging_events', 'run 1', 0, SYSDATE)")
+    before = eleven_events()
+    with pytest.raises(AirflowFailException, match="the run staged no file"):
+        load(at(_10="10:00"), reads=["staging_events"], **WINDOW).execute(context())
+    assert eleven_events() == before
+
+
+def test_a_window_may_be_replaced_twice(eleven_events):
+    corrected = at(**{f"_{hour}": f"{hour}:31" for hour in range(10, 21)})
+    deleted = [load(f"-- why\n{corrected}", **WINDOW).execute(context())["deleted"] for _ in range(2)]
+    assert deleted == [11, 11]

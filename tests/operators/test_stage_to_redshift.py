@@ -15,6 +15,7 @@ from sparkify.compat import HAS_PAGES, AirflowException, AirflowFailException
 from sparkify.errors import TransientError
 from sparkify.links import object_page
 from sparkify.operators import StageToRedshiftOperator
+from sparkify.sql import UTC_SESSION
 from tests.conftest import context, rows
 
 SETTINGS = {"iam_role": REDSHIFT_ROLE, "region": "us-west-2", "work_prefix": "s3://sparkify-etl/tests/"}
@@ -111,7 +112,7 @@ def test_staging_takes_its_turns_before_it_reads_or_writes_anything(warehouse, s
         " ORDER BY started_at",
         parameters=before[0],
     )
-    asked = [text for text in asked if text != ["SET timezone TO 'UTC'"]]  # takes no snapshot
+    asked = [text for text in asked if text != [UTC_SESSION]]  # takes no snapshot
     first = [after for (statement,), (after,) in pairwise(asked) if statement.lower().startswith("begin")]
     assert [statement for statement in first if "SELECT" not in statement] == [TURN, TURN]
 
@@ -160,13 +161,13 @@ def test_a_row_that_got_lost_between_copy_and_its_account_fails_the_task(warehou
 def slow_account(monkeypatch):
     """Make Redshift tell of a COPY with a delay: first nothing, then fewer rejected rows than there are."""
     slept: list[float] = []
-    ask = rejects.run_in_transaction
+    ask = rejects.run_one_by_one
 
     def some(hook, transaction):
         history, errors = ask(hook, transaction)
         return (history if slept else []), errors[: len(slept)]
 
-    monkeypatch.setattr(rejects, "run_in_transaction", some)
+    monkeypatch.setattr(rejects, "run_one_by_one", some)
     monkeypatch.setattr(rejects, "time", SimpleNamespace(sleep=slept.append))
     return slept
 

@@ -3,7 +3,7 @@ Runs every ``tests/sql/<table>/<case>/case.yaml``: rows given, rows expected of 
 
 A case holds ``given`` and ``expect``; in both a row may leave columns out. Columns that are NOT NULL and left
 out of a given row get a default; columns left out of an expected row are not compared. ``task`` names the
-loading task if it isn't ``load_<table>``. Times are UTC.
+loading task if it isn't ``load_<table>``, and ``params`` are the run's parameters. Times are UTC.
 """
 
 from collections.abc import Iterator
@@ -39,10 +39,11 @@ def with_defaults(table: str, rows: list[dict]) -> Iterator[dict]:
         yield {**counted, **DEFAULTS.get(table, {}), **row}
 
 
-def rendered(task):
+def rendered(task, params=None):
     task = task.prepare_for_execution()
     before = {"within": "1 = 1", "indexed": "1 = 1", "manifest": None}
-    task.render_template_fields(context(ti=SimpleNamespace(xcom_pull=lambda task_ids: before)))
+    ti = SimpleNamespace(xcom_pull=lambda task_ids: before)
+    task.render_template_fields(context(ti=ti, params=params or {}))
     return task
 
 
@@ -61,7 +62,7 @@ def test_case(path, warehouse, tasks):
             warehouse.run(f"INSERT INTO {given} ({columns}) VALUES ({places})", parameters=list(row.values()))
     for staging in STAGING:
         warehouse.run(f"INSERT INTO etl_batches VALUES ('{staging}', 'run 1', 1, SYSDATE)")
-    rendered(tasks[case.get("task", f"load_{table}")]).execute(context())
+    rendered(tasks[case.get("task", f"load_{table}")], case.get("params")).execute(context())
     compared = sorted({column for row in case["expect"] for column in row}) or ["1"]
     found = [
         dict(zip(compared, values, strict=True))

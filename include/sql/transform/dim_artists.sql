@@ -1,5 +1,6 @@
 -- dim_artists: one row per artist_id staged by this run, the best of its records, staged now or before:
 -- with coordinates, then with a location, then with the shortest name (an artist's own, not "feat." somebody).
+-- With reload_prefix, the staged records win over the one that is there.
 -- Texts lose the blanks at their end, which Redshift does not see when it compares.
 WITH candidates AS (
     SELECT
@@ -18,7 +19,9 @@ WITH candidates AS (
         latitude,
         longitude
     FROM dim_artists
-    WHERE artist_id IN (SELECT staging_songs.artist_id FROM staging_songs)
+    WHERE
+        artist_id IN (SELECT staging_songs.artist_id FROM staging_songs)
+        AND {{ 'FALSE' if params.reload_prefix else 'TRUE' }}
 ),
 
 ranked AS (

@@ -1,4 +1,5 @@
 -- dim_songs: one row per song_id staged by this run, the greatest of its records, staged now or before.
+-- With reload_prefix, the staged records win over the one that is there.
 -- Texts lose the blanks at their end, which Redshift does not see when it compares.
 WITH candidates AS (
     SELECT
@@ -18,7 +19,9 @@ WITH candidates AS (
         year,
         duration
     FROM dim_songs
-    WHERE song_id IN (SELECT staging_songs.song_id FROM staging_songs)
+    WHERE
+        song_id IN (SELECT staging_songs.song_id FROM staging_songs)
+        AND {{ 'FALSE' if params.reload_prefix else 'TRUE' }}
 ),
 
 ranked AS (

@@ -1,4 +1,5 @@
 -- dim_users: one row per user staged by this run, as of the user's newest event, staged now or before.
+-- With reload_prefix, staged events win over a row that is there, unless that is later than all staged events.
 -- Texts lose the blanks at their end, which Redshift does not see when it compares.
 WITH candidates AS (
     SELECT
@@ -19,7 +20,12 @@ WITH candidates AS (
         level,
         last_event_at
     FROM dim_users
-    WHERE user_id IN (SELECT staging_events.userid FROM staging_events)
+    WHERE
+        user_id IN (SELECT staging_events.userid FROM staging_events)
+        AND (
+            {{ 'FALSE' if params.reload_prefix else 'TRUE' }}
+            OR last_event_at > (SELECT MAX(staging_events.ts) FROM staging_events)
+        )
 ),
 
 ranked AS (

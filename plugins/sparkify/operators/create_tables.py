@@ -7,7 +7,7 @@ from airflow.providers.common.sql.operators.sql import BaseSQLOperator
 
 from sparkify.compat import AirflowFailException
 from sparkify.errors import explained, sqlstate
-from sparkify.sql import Transaction, each_statement, fresh, run_in_transaction, run_one_by_one
+from sparkify.sql import Transaction, each_statement, run_in_transaction, run_one_by_one, run_statement
 from sparkify.tables import defined_columns
 
 if TYPE_CHECKING:
@@ -125,7 +125,7 @@ class CreateTablesOperator(BaseSQLOperator):
     def _create_record(self, hook: "DbApiHook") -> None:
         """Create the table whose lock makes runs wait for each other; two may do so at the same moment."""
         try:
-            fresh(hook).run(self.ddl[RECORD], autocommit=True)
+            run_statement(hook, self.ddl[RECORD])
         except Exception as error:
             if sqlstate(error) is None or RECORD in run_one_by_one(hook, self.look())[0]:
                 raise
@@ -158,9 +158,10 @@ class CreateTablesOperator(BaseSQLOperator):
         pending = [name for name in self.migrations if name not in recorded]
         for name in pending:
             find, *changes = hook.split_sql_string(self.migrations[name], strip_semicolon=True)
-            if fresh(hook).get_first(find):
+            if run_statement(hook, find).rows:
                 self.log.info("Applying %s", name)
-                fresh(hook).run(changes, autocommit=len(changes) == 1)
+                run = run_one_by_one if len(changes) == 1 else run_in_transaction
+                run(hook, each_statement(hook, changes))
                 applied.append(name)
             yield f"INSERT INTO {RECORD} VALUES (%s, %s, SYSDATE)", [name, run_id]
         if pending:

@@ -2,26 +2,30 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow.providers.common.sql.operators.sql import BaseSQLOperator
 
 from sparkify.batches import TURN, require_staging
+from sparkify.compat import AirflowFailException
 from sparkify.errors import explained
 from sparkify.files import s3_hook
 from sparkify.lineage import LineageOperator, table_assets
-from sparkify.ranges import Index, ranges_of_times
+from sparkify.ranges import Index, hour, ranges_of_times
 from sparkify.rejects import describe, find_rejected_rows, keep_rejected_rows
 from sparkify.replace import Replaced, replace_changed_rows
-from sparkify.sql import Transaction, constant, identifier, run_in_transaction, utc
+from sparkify.sql import Result, Transaction, constant, identifier, run_in_transaction, utc
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
+MOST_HOURS = 10
+
 
 class LoadFactOperator(LineageOperator):
     """
-    Load a batch of facts from one SELECT, and the rows that cannot be facts from another, in one transaction.
+    Load a batch of facts from one SELECT in one transaction, and store the rows that another SELECT rejects.
 
     A fact whose key is loaded already is replaced, if it differs; so the same batch may be loaded again.
 
@@ -37,7 +41,8 @@ class LoadFactOperator(LineageOperator):
     :param manifest: ``s3://…`` of the manifest of the batch's files, to find those lines in; empty if there
         is none (templated)
     :param replace_from: if given, the facts from this time on (ISO 8601; templated) …
-    :param replace_to: … up to and without this one are deleted before the batch is loaded (templated)
+    :param replace_to: … up to and without this one are deleted before the batch is loaded (templated), if the
+        batch has facts in each hour that has any
     :param dependents: dimensions of which a row exists only as long as a fact refers to it, with the column
         that both have; rows that lose their last fact are deleted
     :param reads: the staging tables that the SELECTs read, which must still hold this run's files; if they
@@ -88,45 +93,87 @@ class LoadFactOperator(LineageOperator):
         self.rejected_sql, self.manifest, self.aws_conn_id = rejected_sql, manifest, aws_conn_id
         self.dependents, self.reads = dependents or {}, reads
 
-    def transaction(self, run_id: str) -> Transaction[dict[str, Any]]:
+    def transaction(self, run_id: str) -> Transaction[tuple[dict[str, Any], Result | None]]:
         """
         Yield the transaction's statements.
 
         :param run_id: the run
+        :return: what :meth:`execute` returns, and the batch's rejected rows, which are still to be stored
         """
         yield TURN
         if not (yield from require_staging(self.reads, run_id)):
-            return {**asdict(Replaced()), "deleted": 0, "rejected": 0}
-        deleted = yield from self._delete_window()
+            if self.replace_from:
+                raise self._refuse("the run staged no file")
+            return {**asdict(Replaced()), "deleted": 0, "rejected": 0}, None
+        deleted = (yield from self._delete_window()) if self.replace_from else 0
         replaced = yield from replace_changed_rows(
             self.table, self.key, self.sql, self.time_column, self.index
         )
-        rejected = (yield from self._keep_rejected(run_id)) if self.rejected_sql else 0
+        rejected = (yield self.rejected_sql) if self.rejected_sql else None
+        if rejected and not rejected.rows:
+            yield from keep_rejected_rows(self.table, run_id, [])
         if deleted:
             yield from self._delete_orphans(f"{self.table}_deleted")
         if replaced.updated:
             yield from self._delete_orphans(f"{self.table}_old")
-        return {**asdict(replaced), "deleted": deleted, "rejected": rejected}
+        counts = {"deleted": deleted, "rejected": len(rejected.rows) if rejected else 0}
+        return {**asdict(replaced), **counts}, rejected
 
-    def _keep_rejected(self, run_id: str) -> Transaction[int]:
-        s3 = s3_hook(self.aws_conn_id)
-        rows = find_rejected_rows(s3, self.manifest, (yield str(self.rejected_sql)))
-        yield from keep_rejected_rows(self.table, run_id, rows)
-        if rows:
-            self.log.warning(
-                "%d rows were refused, and are kept in etl_rejected_rows:\n%s", len(rows), describe(rows)
-            )
-        return len(rows)
+    def _store_rejected(self, run_id: str, rejected: Result) -> None:
+        """Store rejected rows in a transaction of their own, so that no other waits while S3 is read."""
+        rows = find_rejected_rows(s3_hook(self.aws_conn_id), self.manifest, rejected)
+
+        def store() -> Transaction[None]:
+            yield TURN
+            yield from keep_rejected_rows(self.table, run_id, rows)
+
+        run_in_transaction(self.get_db_hook(), store())
+        self.log.warning(
+            "%d rows were rejected, and are stored in etl_rejected_rows:\n%s", len(rows), describe(rows)
+        )
 
     def _delete_window(self) -> Transaction[int]:
-        if not self.replace_from:
-            return 0
         table, column = identifier(self.table), identifier(self.time_column)
         low, high = (constant(utc(moment)) for moment in (self.replace_from, self.replace_to))
         window = f"{column} >= {low} AND {column} < {high}"
+        yield from self._require_coverage(window)
         yield f"CREATE TEMP TABLE {table}_deleted (LIKE {table})"
         yield f"INSERT INTO {table}_deleted SELECT * FROM {table} WHERE {window}"
         return (yield f"DELETE FROM {table} WHERE {window}").row_count
+
+    def _require_coverage(self, window: str) -> Transaction[None]:
+        """Check that the batch has facts in each hour whose facts would be deleted."""
+        began = hour(self.time_column)
+        yield f"CREATE TEMP TABLE {self.table}_staged (LIKE {self.table})"
+        yield f"INSERT INTO {self.table}_staged\n{self.sql}"
+
+        def count(table: str) -> Transaction[dict[datetime, int]]:
+            result = yield (
+                f"SELECT {began} AS began, COUNT(*) AS facts FROM {table} WHERE {window}"
+                f" GROUP BY {began} ORDER BY {began}"
+            )
+            return dict(map(tuple, result.rows))
+
+        staged = yield from count(f"{self.table}_staged")
+        stored = yield from count(self.table)
+        if not staged:
+            raise self._refuse("the staged files have no row in this time")
+        lost = [(began, facts) for began, facts in stored.items() if began not in staged]
+        if lost:
+            shown = [f"{began:%Y-%m-%d %H:%M} ({facts} rows)" for began, facts in lost[:MOST_HOURS]]
+            more = [f"and {len(lost) - MOST_HOURS} more hours"] if len(lost) > MOST_HOURS else []
+            raise self._refuse(
+                f"{sum(facts for _, facts in lost)} rows would be deleted from {len(lost)} hours (UTC) in"
+                f" which the staged files have none: {', '.join([*shown, *more])}"
+            )
+
+    def _refuse(self, because: str) -> AirflowFailException:
+        return AirflowFailException(
+            f"The rows of {self.table} from {self.replace_from} to {self.replace_to} were not replaced, and"
+            f" nothing was changed: {because}. Trigger a new run with a reload_prefix that matches all files"
+            " of this time, or with another replace_from and replace_to. If an hour should lose all its rows,"
+            " delete them by SQL first"
+        )
 
     def _delete_orphans(self, gone: str) -> Transaction[None]:
         for dimension, column in self.dependents.items():
@@ -147,7 +194,9 @@ class LoadFactOperator(LineageOperator):
             conditions ``within`` and ``indexed``, which hold for all but the deleted and rejected ones
         """
         with explained(f"Loading {self.table}", self.conn_id):
-            counts = run_in_transaction(self.get_db_hook(), self.transaction(context["run_id"]))
+            counts, rejected = run_in_transaction(self.get_db_hook(), self.transaction(context["run_id"]))
+            if rejected and rejected.rows:
+                self._store_rejected(context["run_id"], rejected)
         self.log.info(
             "%s: %s",
             *(self.table, ", ".join(f"{n} {what}" for what, n in counts.items() if isinstance(n, int))),

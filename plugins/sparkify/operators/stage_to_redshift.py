@@ -55,6 +55,7 @@ class StageToRedshiftOperator(LineageOperator):
     :param json: ``auto``, ``auto ignorecase``, or ``s3://…`` of a JSONPaths file (templated)
     :param found: as JSON, what :meth:`Found.hand_over` returned in another task; empty, to list (templated)
     :param copy_options: further clauses of COPY, such as ``TIMEFORMAT 'epochmillisecs'``
+    :param reads: staging tables that must still hold this run's files: a run that has lost one takes no other
     :param checks: what must be true of the staged rows; a file is quarantined if its rows break a check of
         severity ``error`` beyond its tolerance (their SQL is templated)
     :param conn_id: the warehouse; its connection type picks the hook
@@ -84,6 +85,7 @@ class StageToRedshiftOperator(LineageOperator):
         json: str = "auto",
         found: str = "",
         copy_options: Sequence[str] = (),
+        reads: Sequence[str] = (),
         checks: Sequence[Check] = (),
         conn_id: str = "redshift",
         aws_conn_id: str = "aws_default",
@@ -99,7 +101,7 @@ class StageToRedshiftOperator(LineageOperator):
         )
         kwargs.setdefault("outlets", table_assets(table, *(["etl_quality_results"] if checks else [])))
         super().__init__(conn_id=conn_id, inlets=[WAREHOUSE, *inlets], **kwargs)
-        self.table, self.checks = table, checks
+        self.table, self.reads, self.checks = table, reads, checks
         self.prefix = prefix
         self.work_prefix = work_prefix
         self.iam_role = iam_role
@@ -164,7 +166,7 @@ class StageToRedshiftOperator(LineageOperator):
             if files:
                 self.manifest_page = object_page(s3, manifest_url(folder, self.table), self.region)
             stager = Stager(
-                *(hook, s3, self.table, self.copy_statement, self.checks, folder, run_id),
+                *(hook, s3, self.table, self.copy_statement, self.reads, self.checks, folder, run_id),
                 int(self.max_rejected_rows),
             )
             plain = [item for item in files if not copy_option(item.key) and not item.archived]
