@@ -373,8 +373,11 @@ def test_a_file_that_is_quarantined_for_more_than_a_day_fails(replaced, warehous
         AirflowFailException, match=r"no file is quarantined for more than a day \(1\)"
     ) as failure:
         compare_ledger()
-    assert "Upload a corrected version of the file" in str(failure.value)
     since = f"{A_DAY_AGO:%Y-%m-%d %H:%M} UTC"
+    # The alert shows it.
+    _, to_do, which = str(failure.value).splitlines()
+    assert to_do.startswith("Upload a corrected version of the file")
+    assert which == f"  s3://runs/log_data/1.json, since {since}: {REASON}"
     assert f"\n  s3://runs/log_data/1.json, since {since}: {REASON}\n  What to do: Upload" in logged()
 
 

@@ -203,8 +203,8 @@ def require_tables(prefixes: Mapping[str, str], conn_id: str, **context: Any) ->
         if error.__cause__:  # of the connection, which may be transient
             raise
         raise AirflowFailException(
-            f"{error}. A column that you add again is empty: then trigger {DAG_ID} with the prefix of the"
-            " table's files as reload_prefix"
+            f"{error}. Or drop the table, and trigger {DAG_ID} with the prefix of its files as reload_prefix,"
+            " which creates and fills it. A column that you add again comes last, and is empty"
         ) from error
     return True
 

@@ -149,7 +149,7 @@ def tell(findings: Sequence[Finding], context: "Context") -> str:
     :param findings: the findings
     :param context: the task's context
     :return: what the task fails with, empty if nothing does: a line that names every check that failed, then
-        what to do
+        what to do, then examples
     """
     levels = {"passed": logging.INFO, "warning": logging.WARNING, "failed": logging.ERROR}
     for finding in findings:
@@ -163,7 +163,9 @@ def tell(findings: Sequence[Finding], context: "Context") -> str:
         return ""
     names = "; ".join(f"{finding.check.name} ({finding.failed_rows:,})" for finding in failed)
     advice = dict.fromkeys(finding.check.advice for finding in failed if finding.check.advice)
-    return "\n".join([f"{len(failed)} of {len(findings)} checks failed: {names}", *advice])
+    # Last, because an alert cuts a long text off.
+    shown = [f"  {example}" for finding in failed for example in finding.examples]
+    return "\n".join([f"{len(failed)} of {len(findings)} checks failed: {names}", *advice, *shown])
 
 
 def conclude(findings: Sequence[Finding], hook: "DbApiHook", context: "Context") -> dict[str, int]:

@@ -59,7 +59,10 @@ def test_every_failing_check_is_told_before_the_task_fails(users, logged):
     )
     assert str(raised.value) == (
         "2 of 3 checks failed: dim_users: one row per user_id (1); dim_users: every user has a level (1)\n"
-        "Delete the copies."
+        "Delete the copies.\n"
+        '  {"user_id": "8", "copies": 2}\n'
+        '  {"user_id": "9", "first_name": null, "last_name": "***", "gender": null, "level": null,'
+        ' "last_event_at": "2018-11-01 00:00:00"}'
     )
     assert one_row in logged()
     assert "FAILED: dim_users: every user has a level: not so in 1 case (3 rows checked), such as" in logged()
