@@ -17,7 +17,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from sparkify.checks import Check, Severity
 from sparkify.sql import constant
-from sparkify.tables import CHECKS_FOLDER, DDL, SQL_FOLDER, defined_columns
+from sparkify.tables import CHECKS_FOLDER, DDL, column_names
 
 #: ``batch``: what this run touched, as a table's ``batch`` says. ``table``: all there is.
 Scope = Literal["batch", "table"]
@@ -183,7 +183,7 @@ class Rows:
         :param name: the name
         :raises DeclarationError: if the table's definition has no such column
         """
-        columns = _columns(self.table)
+        columns = column_names(self.table)
         if name not in columns:
             raise DeclarationError(f"{self.table} has no column {name}{_meant(name, columns)}")
         return name
@@ -270,11 +270,6 @@ def _check(rows: Rows, file: TableChecks, declaration: Declaration) -> Check:
         columns=columns,
         **texts,
     )
-
-
-@functools.cache
-def _columns(table: str) -> list[str]:
-    return [column.name for column in defined_columns((SQL_FOLDER / DDL[table]).read_text())]
 
 
 def _broken_rows(rows: Rows, where: str, broken: str, *columns: str) -> dict[str, Any]:

@@ -4,13 +4,9 @@ import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING
 
 from sparkify.files import S3Object
-from sparkify.sql import run_statement
-
-if TYPE_CHECKING:
-    from airflow.providers.common.sql.hooks.sql import DbApiHook
+from sparkify.sql import Warehouse, run_statement
 
 LEDGER = "etl_files"
 
@@ -34,23 +30,23 @@ class Entry:
     rows_rejected: int | None = None
 
 
-def ledger_exists(hook: "DbApiHook") -> bool:
+def ledger_exists(warehouse: Warehouse) -> bool:
     """
     Tell whether the warehouse has a ledger yet.
 
-    :param hook: the warehouse's hook
+    :param warehouse: the warehouse's hook, or a session
     """
     sql = "SELECT 1 FROM pg_table_def WHERE schemaname = current_schema() AND tablename = %s LIMIT 1"
-    return bool(run_statement(hook, (sql, [LEDGER])).rows)
+    return bool(run_statement(warehouse, (sql, [LEDGER])).rows)
 
 
-def recorded_versions(hook: "DbApiHook", dataset: str, since: datetime = datetime.min) -> dict[str, str]:
+def recorded_versions(warehouse: Warehouse, dataset: str, since: datetime = datetime.min) -> dict[str, str]:
     """
     Return the ETag of the version of each key that was recorded last.
 
     Not of the newest one: a version that is rolled back or replicated has a date of its own.
 
-    :param hook: the warehouse's hook
+    :param warehouse: the warehouse's hook, or a session
     :param dataset: the staging table that the objects belong to
     :param since: read only the part of the ledger from this date of objects (UTC) on
     """
@@ -58,19 +54,19 @@ def recorded_versions(hook: "DbApiHook", dataset: str, since: datetime = datetim
         f"SELECT s3_key, etag FROM {LEDGER} WHERE dataset = %s AND last_modified >= %s"
         " ORDER BY loaded_at, last_modified"
     )
-    found = run_statement(hook, (sql, [dataset, max(since, datetime(1970, 1, 1))]))
+    found = run_statement(warehouse, (sql, [dataset, max(since, datetime(1970, 1, 1))]))
     return dict(tuple(row) for row in found.rows)
 
 
 def unrecorded_objects(
-    hook: "DbApiHook", dataset: str, objects: Iterable[S3Object], recorded_before: datetime = datetime.min
+    warehouse: Warehouse, dataset: str, objects: Iterable[S3Object], recorded_before: datetime = datetime.min
 ) -> list[S3Object]:
     """
     Return the objects whose version (key and ETag) is not the one that the ledger recorded last of their key.
 
     A file that goes back to an older version is thus loaded again.
 
-    :param hook: the warehouse's hook
+    :param warehouse: the warehouse's hook, or a session
     :param dataset: the staging table that the objects belong to
     :param objects: the objects to look up
     :param recorded_before: the ledger is known to have every object last modified before this date (UTC), so
@@ -79,19 +75,19 @@ def unrecorded_objects(
     recent = [item for item in objects if item.last_modified >= recorded_before]
     if not recent:
         return []
-    recorded = recorded_versions(hook, dataset, recorded_before)
+    recorded = recorded_versions(warehouse, dataset, recorded_before)
     return [item for item in recent if recorded.get(item.key) != item.etag]
 
 
-def known_rules(hook: "DbApiHook", dataset: str) -> set[str]:
+def known_rules(warehouse: Warehouse, dataset: str) -> set[str]:
     """
     Return the rules by which objects have been ignored before.
 
-    :param hook: the warehouse's hook
+    :param warehouse: the warehouse's hook, or a session
     :param dataset: the staging table that the objects belong to
     """
     sql = f"SELECT DISTINCT reason FROM {LEDGER} WHERE dataset = %s AND status = 'ignored'"
-    return {reason for (reason,) in run_statement(hook, (sql, [dataset])).rows}
+    return {reason for (reason,) in run_statement(warehouse, (sql, [dataset])).rows}
 
 
 def ledger_lines(dataset: str, entries: Iterable[Entry], run_id: str, recorded_at: datetime) -> str:

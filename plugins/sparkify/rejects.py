@@ -20,11 +20,10 @@ from sparkify.errors import may_pass
 from sparkify.files import S3Object, open_object, split_url
 from sparkify.json_objects import JsonValue, count_values, split_values, values_on_lines
 from sparkify.ledger import LEDGER
-from sparkify.sql import Result, Transaction, insert_rows, run_one_by_one
+from sparkify.sql import Result, Transaction, Warehouse, insert_rows, run_one_by_one
 
 if TYPE_CHECKING:
     from airflow.providers.amazon.aws.hooks.s3 import S3Hook
-    from airflow.providers.common.sql.hooks.sql import DbApiHook
 
 log = logging.getLogger(__name__)
 
@@ -58,7 +57,7 @@ class RejectedRow:
 
 
 def read_copy_account(
-    hook: "DbApiHook", session_id: int, since: datetime, copies: int, pauses: Sequence[float]
+    warehouse: Warehouse, session_id: int, since: datetime, copies: int, pauses: Sequence[float]
 ) -> tuple[list[Any], list[Any]]:
     """
     Read what Redshift reports of the COPYs of a session's transaction, as soon as it reports all of it.
@@ -67,7 +66,7 @@ def read_copy_account(
     as many rejected rows as they had. SYS views exist on clusters and on Serverless, and show users what they
     ran themselves (https://docs.aws.amazon.com/redshift/latest/dg/SYS_LOAD_HISTORY.html).
 
-    :param hook: the warehouse's hook
+    :param warehouse: the warehouse's hook, or a session
     :param session_id: process id of the session that ran COPY
     :param since: when the session's transaction began, UTC without zone
     :param copies: the number of COPYs
@@ -92,11 +91,11 @@ def read_copy_account(
         return history.rows, errors.rows
 
     for pause in pauses:
-        history, errors = run_one_by_one(hook, ask())
+        history, errors = run_one_by_one(warehouse, ask())
         if len(history) == copies and sum(count for _, count in history) <= len(errors):
             return history, errors
         time.sleep(pause)
-    history, errors = run_one_by_one(hook, ask())
+    history, errors = run_one_by_one(warehouse, ask())
     return (history if len(history) == copies else []), errors
 
 

@@ -3,10 +3,10 @@
 import logging
 import re
 from collections.abc import Generator, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, Union
 
 from sparkify.files import split_url
 from sparkify.sessions import connect, watching
@@ -172,57 +172,94 @@ Statement = str | tuple[str, Sequence[Any]]
 Transaction = Generator[Statement, Result, T]
 
 
-def run_in_transaction(hook: "DbApiHook", transaction: Transaction[T]) -> T:
+class Session:
     """
-    Run a transaction's statements on one connection, with one commit after the last.
+    A session of the warehouse for several transactions, one after the other. Its time zone is UTC.
 
     :param hook: the warehouse's hook
+    """
+
+    def __init__(self, hook: "DbApiHook") -> None:
+        self._hook, self._connection = hook, connect(fresh(hook))
+        hook.set_autocommit(self._connection, True)
+        with closing(self._connection.cursor()) as cursor:
+            cursor.execute(UTC_SESSION)
+
+    def execute(self, transaction: Transaction[T], *, autocommit: bool) -> T:
+        """
+        Run statements, and roll back what they changed if one fails.
+
+        :param transaction: the statements
+        :param autocommit: whether each is a transaction of its own
+        :return: what the generator returns
+        """
+        self._hook.set_autocommit(self._connection, autocommit)
+        try:
+            with closing(self._connection.cursor()) as cursor:
+                try:
+                    statement = next(transaction)
+                    while True:
+                        statement = transaction.send(_execute(self._connection, cursor, statement))
+                except StopIteration as end:
+                    returned = end.value
+            if not autocommit:
+                self._connection.commit()
+        except Exception:
+            with suppress(Exception):  # which the lost connection does by itself
+                self._connection.rollback()
+            raise
+        return returned
+
+    def close(self) -> None:
+        """End the session."""
+        self._connection.close()
+
+
+#: Where statements run: in a session of their own, or in one that is open.
+Warehouse = Union["DbApiHook", Session]
+
+
+def run_in_transaction(warehouse: Warehouse, transaction: Transaction[T]) -> T:
+    """
+    Run a transaction's statements in one session, with one commit after the last.
+
+    :param warehouse: the warehouse's hook, or a session
     :param transaction: its statements, one each, as Redshift takes only one per call
     :return: what the generator returns
     """
-    return _run(hook, transaction, autocommit=False)
+    return _run(warehouse, transaction, autocommit=False)
 
 
-def run_one_by_one(hook: "DbApiHook", statements: Transaction[T]) -> T:
+def run_one_by_one(warehouse: Warehouse, statements: Transaction[T]) -> T:
     """
-    Run statements on one connection, each of which is a transaction of its own.
+    Run statements in one session, each of which is a transaction of its own.
 
-    :param hook: the warehouse's hook
+    :param warehouse: the warehouse's hook, or a session
     :param statements: the statements
     :return: what the generator returns
     """
-    return _run(hook, statements, autocommit=True)
+    return _run(warehouse, statements, autocommit=True)
 
 
-def run_statement(hook: "DbApiHook", statement: Statement) -> Result:
+def run_statement(warehouse: Warehouse, statement: Statement) -> Result:
     """
     Run one statement, outside of a transaction.
 
-    :param hook: the warehouse's hook
+    :param warehouse: the warehouse's hook, or a session
     :param statement: the statement
     """
 
     def only() -> Transaction[Result]:
         return (yield statement)
 
-    return run_one_by_one(hook, only())
+    return run_one_by_one(warehouse, only())
 
 
-def _run(hook: "DbApiHook", transaction: Transaction[T], *, autocommit: bool) -> T:
-    """Run statements in a session of their own, whose time zone is UTC whatever the user's is."""
-    with closing(connect(fresh(hook))) as connection:
-        hook.set_autocommit(connection, autocommit)
-        with closing(connection.cursor()) as cursor:
-            cursor.execute(UTC_SESSION)
-            try:
-                statement = next(transaction)
-                while True:
-                    statement = transaction.send(_execute(connection, cursor, statement))
-            except StopIteration as end:
-                returned = end.value
-        if not autocommit:
-            connection.commit()
-    return returned
+def _run(warehouse: Warehouse, transaction: Transaction[T], *, autocommit: bool) -> T:
+    if isinstance(warehouse, Session):
+        return warehouse.execute(transaction, autocommit=autocommit)
+    with closing(Session(warehouse)) as session:
+        return session.execute(transaction, autocommit=autocommit)
 
 
 def _execute(connection: Any, cursor: Any, statement: Statement) -> Result:

@@ -31,7 +31,8 @@ from sparkify.rejects import (
     read_copy_account,
     with_raw_lines,
 )
-from sparkify.sql import Result, Transaction, identifier, run_in_transaction
+from sparkify.sql import Result, Session, Transaction, identifier, run_in_transaction
+from sparkify.tables import column_names
 
 if TYPE_CHECKING:
     from airflow.providers.amazon.aws.hooks.s3 import S3Hook
@@ -138,7 +139,8 @@ class Stager:
     """
     Loads files into a staging table.
 
-    :param hook: the warehouse's hook
+    :param hook: the warehouse's hook, which opens sessions to look for bad files in
+    :param session: the session that fills the table
     :param s3: the hook of the AWS connection
     :param table: the staging table
     :param copy: returns the COPY of a manifest, given its address and further options
@@ -150,6 +152,7 @@ class Stager:
     """
 
     hook: "DbApiHook"
+    session: Session
     s3: "S3Hook"
     table: str
     copy: Callable[[str, Sequence[str]], str]
@@ -186,7 +189,7 @@ class Stager:
         copy_of: list[Any] = []  # session and time, by which its account is found
         staged = Staged(files, faults)
         try:
-            rows, unknown = run_in_transaction(self.hook, self._fill(files, manifests, members, copy_of))
+            rows, unknown = run_in_transaction(self.session, self._fill(files, manifests, members, copy_of))
         except Exception as error:
             found = isolate(files, self._find_fault) if blames_files(error) else {}
             if not found:
@@ -208,7 +211,7 @@ class Stager:
         )
         if not files and not faults:
             return staged, {}
-        findings = run_in_transaction(self.hook, self._check(staged))
+        findings = run_in_transaction(self.session, self._check(staged))
         suspicious = [each for each in findings if _fails(each.check, each.failed_rows)]
         if suspicious:
             log.warning(
@@ -217,7 +220,7 @@ class Stager:
             )
             if found := isolate(files, self._find_fault):
                 return staged, found
-            run_in_transaction(self.hook, self._keep(findings))
+            run_in_transaction(self.session, self._keep(findings))
         return replace(staged, findings=[_of_several_files(each) for each in findings]), {}
 
     def _write_manifests(self, files: Sequence[S3Object], name: str) -> dict[str, str]:
@@ -257,18 +260,18 @@ class Stager:
         if not manifests:
             yield f"DELETE FROM {table}"
             return 0, 0
-        unknown = yield from self._count_unknown(members)
+        unknown = self._count_unknown(members)
         copy_of[:] = (yield "SELECT pg_backend_pid() AS session_id, SYSDATE AS since").rows[0]
         yield f"DELETE FROM {table}"
         yield from self._copies(manifests, MOST_ERRORS)
         ((rows,),) = (yield f"SELECT COUNT(*) AS staged FROM {table}").rows
         return rows, unknown
 
-    def _count_unknown(self, members: Members) -> Transaction[int]:
+    def _count_unknown(self, members: Members) -> int:
         """Warn of fields that no column takes, before a COPY that may fail because of them."""
         if not members.values:
             return 0
-        columns = (yield f"SELECT * FROM {identifier(self.table)} LIMIT 0").columns
+        columns = column_names(self.table)
         unknown = members.unknown(columns)
         if unknown:
             log.warning("%s: %s", self.table, members.describe(columns))
@@ -278,7 +281,7 @@ class Stager:
         self, copy_of: Sequence[Any], files: Sequence[S3Object], copies: int
     ) -> tuple[list[Any], list[RejectedRow]]:
         session_id, since = copy_of
-        history, errors = read_copy_account(self.hook, session_id, since, copies, ACCOUNT_PAUSES)
+        history, errors = read_copy_account(self.session, session_id, since, copies, ACCOUNT_PAUSES)
         return history, list(with_raw_lines(self.s3, errors, [item.url for item in files]))
 
     def _check_account(self, history: Sequence[Any], rows: int, rejected: int) -> None:
@@ -347,8 +350,6 @@ class Stager:
     def _check(self, staged: Staged) -> Transaction[list[Finding]]:
         """Yield the transaction that stores rejected rows, and checks the staged ones."""
         yield TURN
-        if not (yield from require_staging([self.table], self.run_id)) and not staged.rejected:
-            return []
         yield from keep_rejected_rows(self.table, self.run_id, staged.rejected)
         if not staged.files or not self.checks:
             return []

@@ -1,5 +1,6 @@
 """The warehouse's tables, and where their SQL lies: each has its definition in ``include/sql/ddl``."""
 
+import functools
 import re
 from pathlib import Path
 from typing import NamedTuple
@@ -96,3 +97,14 @@ def defined_columns(ddl: str) -> list[Column]:
             raise ValueError(f"{line!r} is no column whose type is one of {', '.join(_TYPES)}")
         columns.append(Column(name, _TYPES[form[1]], int(form[2]) if form[2] else None, not form[3]))
     return columns
+
+
+@functools.cache
+def column_names(table: str) -> list[str]:
+    """
+    Return the names of a table's columns, as it is defined.
+
+    :param table: the table
+    :raises KeyError: if the project has no such table
+    """
+    return [column.name for column in defined_columns((SQL_FOLDER / DDL[table]).read_text())]

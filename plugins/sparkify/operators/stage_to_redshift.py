@@ -3,6 +3,7 @@
 import json
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import closing
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +22,7 @@ from sparkify.new_files import Found, list_new
 from sparkify.notifications import ANNOUNCED_WITHIN
 from sparkify.params import wanted_again
 from sparkify.rejects import cut, describe
-from sparkify.sql import copy_json
+from sparkify.sql import Session, copy_json
 from sparkify.staging import Staged, Stager, manifest_url, same_cause
 from sparkify.state import WAREHOUSE, recall, remembered_before
 
@@ -144,10 +145,9 @@ class StageToRedshiftOperator(LineageOperator):
         :raises AirflowException: if rows staged and rejected are not those that COPY reports
         """
         run_id, s3 = context["run_id"], s3_hook(self.aws_conn_id)
-        with explained(f"Staging {self.table}", self.conn_id):
-            hook = self.get_db_hook()
+        with explained(f"Staging {self.table}", self.conn_id), self._open_session() as session:
             found = self._find(s3, context)
-            unrecorded = unrecorded_objects(hook, self.table, found.objects, found.recorded_before)
+            unrecorded = unrecorded_objects(session, self.table, found.objects, found.recorded_before)
             if found.announced is not None:
                 self._look_for_unannounced(unrecorded, found.announced)
             new = set(unrecorded)
@@ -161,13 +161,21 @@ class StageToRedshiftOperator(LineageOperator):
                 "%s: %d of %d objects are to be staged, %d others are ignored",
                 *(self.prefix, len(files), found.total, len(ignored)),
             )
-            new_rules = self._find_new_rules(ignored)
+            new_rules = self._find_new_rules(session, ignored)
             folder = run_folder(self.work_prefix, self.dag_id, run_id)
             if files:
                 self.manifest_page = object_page(s3, manifest_url(folder, self.table), self.region)
             stager = Stager(
-                *(hook, s3, self.table, self.copy_statement, self.reads, self.checks, folder, run_id),
-                int(self.max_rejected_rows),
+                hook=self.get_db_hook(),
+                session=session,
+                s3=s3,
+                table=self.table,
+                copy=self.copy_statement,
+                reads=self.reads,
+                checks=self.checks,
+                folder=folder,
+                run_id=run_id,
+                max_rejected_rows=int(self.max_rejected_rows),
             )
             plain = [item for item in files if not copy_option(item.key) and not item.archived]
             staged = stager.stage(files, look_at_members(s3, plain, self.json))
@@ -196,6 +204,9 @@ class StageToRedshiftOperator(LineageOperator):
             "ledger_file": ledger_file,
             "listing": found.listing,
         }
+
+    def _open_session(self) -> closing[Session]:
+        return closing(Session(self.get_db_hook()))
 
     def _find(self, s3: "S3Hook", context: "Context") -> Found:
         """
@@ -227,12 +238,12 @@ class StageToRedshiftOperator(LineageOperator):
                 *(self.prefix, len(missed), missed[0].url),
             )
 
-    def _find_new_rules(self, ignored: Sequence[S3Object]) -> list[list[str]]:
+    def _find_new_rules(self, session: Session, ignored: Sequence[S3Object]) -> list[list[str]]:
         """Return the rules by which objects are ignored for the first time, each with the address of one."""
         if not ignored:
             return []
         examples = {item.ignored: item.url for item in reversed(ignored)}
-        known = known_rules(self.get_db_hook(), self.table)
+        known = known_rules(session, self.table)
         return [[rule, url] for rule, url in sorted(examples.items()) if rule not in known]
 
     def _tell_staged(self, staged: Staged) -> None:
