@@ -181,9 +181,13 @@ class Session:
 
     def __init__(self, hook: "DbApiHook") -> None:
         self._hook, self._connection = hook, connect(fresh(hook))
-        hook.set_autocommit(self._connection, True)
-        with closing(self._connection.cursor()) as cursor:
-            cursor.execute(UTC_SESSION)
+        try:
+            hook.set_autocommit(self._connection, True)
+            with closing(self._connection.cursor()) as cursor:
+                cursor.execute(UTC_SESSION)
+        except Exception:
+            self.close()
+            raise
 
     def execute(self, transaction: Transaction[T], *, autocommit: bool) -> T:
         """
