@@ -10,13 +10,14 @@ from unittest.mock import patch
 
 from airflow.sdk import BaseOperator
 
+from sparkify import staging
 from sparkify.compat import HAS_RETRY_POLICIES, AirflowFailException
 from sparkify.errors import error_message, is_database_error
-from sparkify.operators import data_quality, load_dimension, load_fact, record_files, stage_to_redshift
+from sparkify.operators import data_quality, load_dimension, load_fact, record_files
 from tests.pipeline import Pipeline
 
 SOONER = 50  # how many times sooner than the DAG says a task is retried
-TAKE_TURNS = (stage_to_redshift, load_dimension, load_fact, data_quality, record_files)
+TAKE_TURNS = (staging, load_dimension, load_fact, data_quality, record_files)
 
 
 @dataclass
