@@ -47,6 +47,13 @@ What to try next:
   make demo DATA=folder              the same with your own log_data/ and song_data/
   make down                          stops the local stack"""
 EVER = {"range_start": date.min, "range_end": date.max}
+LEFT_OUT = """
+SELECT status, s3_key, LEFT(reason, 120)
+FROM etl_files
+WHERE status <> 'loaded'
+ORDER BY status DESC, s3_key
+LIMIT 20
+"""
 TOP_SONGS = REPOSITORY / "include" / "sql" / "analytics" / "top_songs.sql"
 
 
@@ -185,6 +192,7 @@ def _report(settings: Settings, _: argparse.Namespace) -> int:
                 for row in connection.execute(f"SELECT '{table}', COUNT(*) FROM {table}".encode())
             ]
             top_songs = connection.execute(re.sub(rb":(\w+)", rb"%(\1)s", TOP_SONGS.read_bytes()), EVER)
+            left_out = connection.execute(LEFT_OUT).fetchall()
             header = [column.name for column in top_songs.description or ()]
             songs = top_songs.fetchmany(10)
     except psycopg.Error as error:
@@ -194,6 +202,9 @@ def _report(settings: Settings, _: argparse.Namespace) -> int:
         ) from error
     print(_aligned([("table", "rows"), *counts]))
     print()
+    if left_out:
+        print(_aligned([("not loaded", "file", "reason"), *left_out]))
+        print()
     print(_aligned([header, *songs]))
     return 0
 

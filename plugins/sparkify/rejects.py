@@ -341,19 +341,18 @@ def cut(text: str, most_bytes: int) -> str:
     return text.encode()[:most_bytes].decode("utf-8", "ignore")
 
 
-def describe(rows: Sequence[RejectedRow], most: int = 10, *, values: bool = True) -> str:
+def describe(rows: Sequence[RejectedRow], most: int = 10) -> str:
     """
-    Return a line of text for each of the first rows: where it is, what is wrong, and the value.
+    Return a line of text for each of the first rows: where it is, what is wrong, and the value of its column.
 
     :param rows: rejected rows
     :param most: how many to show
-    :param values: whether to show the values, which may be personal
     """
     shown = [
         (f"{row.url} line {row.line_number}" if row.url else "a row of an unknown line")
         + (f", column {row.column_name}" if row.column_name else "")
         + f": {row.reason}"
-        + (f" [{(row.raw_value or row.raw_line or '')[:120]}]" if values else "")
+        + (f" [{row.raw_value[:120]}]" if row.raw_value else "")
         for row in rows[:most]
     ]
     if len(rows) > most:

@@ -8,6 +8,7 @@ costs nothing where all is well.
 """
 
 import logging
+import textwrap
 from codecs import BOM_UTF8
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -26,7 +27,6 @@ from sparkify.members import Members
 from sparkify.rejects import (
     RejectedRow,
     count_objects,
-    describe,
     keep_rejected_rows,
     read_copy_account,
     with_raw_lines,
@@ -43,6 +43,8 @@ log = logging.getLogger(__name__)
 # COPY passes over so many rejected rows at most
 # (https://docs.aws.amazon.com/redshift/latest/dg/copy-parameters-data-load.html#copy-maxerror).
 MOST_ERRORS = 100_000
+# Characters of a reason; the first are those of the columns that are checked.
+MOST_OF_AN_EXAMPLE = 200
 # Seconds between one look at Redshift's account of a COPY and the next.
 ACCOUNT_PAUSES = (1, 2, 4, 8)
 
@@ -162,6 +164,7 @@ class Stager:
     run_id: str
     max_rejected_rows: int
     _copy_works: bool = field(default=False, init=False)
+    _faults: dict[tuple[S3Object, ...], Fault | None] = field(default_factory=dict, init=False)
 
     def stage(self, files: Sequence[S3Object], members: Members) -> Staged:
         """
@@ -363,13 +366,19 @@ class Stager:
         yield from keep(findings, self.run_id)
 
     def _find_fault(self, files: Sequence[S3Object]) -> Fault | None:
+        """Return what is wrong with files, which is found out once."""
+        if tuple(files) not in self._faults:
+            self._faults[tuple(files)] = self._try(files)
+        return self._faults[tuple(files)]
+
+    def _try(self, files: Sequence[S3Object]) -> Fault | None:
         """
         Return what is wrong with files as COPY and the checks see them, in a temporary table.
 
         The temporary table hides the staging table from its session, so that all statements are the same
         (https://docs.aws.amazon.com/redshift/latest/dg/r_search_path.html).
         """
-        log.info("%s: trying %d files, from %s on", self.table, len(files), files[0].url)
+        log.info("%s: trying files %s to %s (%d)", self.table, files[0].url, files[-1].url, len(files))
         manifests = self._write_manifests(files, f"{self.table}.probe")
         checks = [check for check in self.checks if check.severity == "error"]
         copy_of: list[Any] = []
@@ -407,9 +416,8 @@ class Stager:
         if not failed_checks:
             return None
         sentences = "; ".join(dict.fromkeys(check.name.partition(": ")[2] for check, *_ in failed_checks))
-        counted = (
-            f"{max(failed for _, failed, _ in failed_checks):,} of {rows:,} rows, for example {shown[0]}"
-        )
+        most = max(failed for _, failed, _ in failed_checks)
+        counted = f"{most:,} of {rows:,} rows, for example {textwrap.shorten(shown[0], MOST_OF_AN_EXAMPLE)}"
         return Fault(f"its rows break a check ({sentences})", counted, rows_read=rows)
 
     def _explain(self, item: S3Object, error: Exception, copy_of: Sequence[Any]) -> Fault:
@@ -418,7 +426,7 @@ class Stager:
         content = self._describe_content(item)
         if rejected:
             cause = content or f"COPY rejected more than {self.max_rejected_rows} of its rows"
-            return Fault(cause, describe(rejected[:1], values=False), rejected=rejected)
+            return Fault(cause, _describe_row(rejected[0]), rejected=rejected)
         if not self._copy_works:
             try:
                 run_in_transaction(self.hook, self._try_copy())
@@ -439,8 +447,14 @@ class Stager:
         if not rejected and not count_objects(self.s3, item):
             return None
         cause = self._describe_content(item) or "none of its rows could be loaded"
-        detail = describe(rejected[:1], values=False) if rejected else "COPY reports no reason"
+        detail = _describe_row(rejected[0]) if rejected else "COPY reports no reason"
         return Fault(cause, detail, rows_read=len(rejected), rejected=rejected)
+
+
+def _describe_row(row: RejectedRow) -> str:
+    """Return where a rejected row is and what is wrong with it, without its values, which may be personal."""
+    column = f", column {row.column_name}" if row.column_name else ""
+    return f"line {row.line_number}{column}: {row.reason}"
 
 
 def blames_files(error: Exception) -> bool:
