@@ -407,3 +407,23 @@ def test_of_runs_at_once_the_last_to_stage_is_right_and_the_others_say_so(runs, 
     assert rows(warehouse, "SELECT COUNT(*), COUNT(song_id) FROM fact_songplays") == [(2, 2)]
     assert runs() != {"find_new_files": False}  # this pipeline remembers nothing
     assert rows(warehouse, "SELECT COUNT(*) FROM fact_songplays") == [(2,)]
+
+
+def test_a_run_that_is_reset_before_it_records_its_files_records_none(runs, warehouse):
+    runs.pipeline.run("run-0", variables=PREFIXES, to_task="check_star")
+    reset = Pipeline("sparkify_create_tables")
+    reset.asset_state = runs.pipeline.asset_state
+    reset.run("reset", params={"drop_all_tables": True})
+    with pytest.raises(AirflowFailException, match="etl_batches has no row of staging_events, staging_songs"):
+        runs.pipeline.run("run-0", variables=PREFIXES, from_task="record_files")
+    assert rows(warehouse, "SELECT * FROM etl_files") == []
+    assert runs()["load_fact_songplays"]["inserted"] == 2
+
+
+def test_a_reset_forgets_the_listing_also_of_a_run_that_records_until_the_tables_are_dropped(runs, warehouse):
+    reset = Pipeline("sparkify_create_tables")
+    reset.asset_state = runs.pipeline.asset_state
+    reset.run("reset", params={"drop_all_tables": True}, to_task="confirm")
+    runs()
+    reset.run("reset", params={"drop_all_tables": True}, from_task="drop_tables")
+    assert runs()["load_fact_songplays"]["inserted"] == 2

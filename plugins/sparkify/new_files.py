@@ -30,6 +30,7 @@ from sparkify.state import (
     OVERLAP,
     close,
     describe_listing,
+    last_complete_run,
     leave_open,
     left_open,
     recall,
@@ -196,7 +197,11 @@ def look_for_new_files(
             all_known = notified if notified and notified.complete and not holds_messages else None
             found, is_new = _find_listed(s3, prefixes, recorded, all_known, params)
         if not is_new:
-            log.info("Nothing is new: the load is skipped, and the warehouse was not asked")
+            log.info(
+                "Nothing is new since run %s: the load is skipped, and the warehouse was not asked. If it"
+                " lost tables, trigger with check_ledger; if it lost rows, with reload_prefix",
+                last_complete_run(airflow),
+            )
             if receipts:
                 delete_messages(aws_conn_id, queue_url, receipts)
             close(airflow)

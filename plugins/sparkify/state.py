@@ -73,6 +73,17 @@ def recall(context: "Context") -> dict[str, dict[str, Any]]:
     return cast("dict[str, dict[str, Any]]", state["datasets"])
 
 
+def last_complete_run(context: "Context") -> str:
+    """
+    Return which run recorded the listings, and when.
+
+    :param context: the context of a task that has the warehouse among its inlets
+    """
+    state = asset_state(context, WAREHOUSE).get(KEY)
+    recorded_at = datetime.fromisoformat(state["recorded_at"])
+    return f"{state.get('run_id', 'the last run')} at {recorded_at:%Y-%m-%d %H:%M} UTC"
+
+
 def leave_open(context: "Context") -> None:
     """
     Note that a run holds messages of the queue, which nobody else receives until it has ended.
@@ -107,7 +118,11 @@ def remember(context: "Context", datasets: Mapping[str, dict[str, Any]]) -> None
     :param context: the context of a task that has the warehouse among its outlets
     :param datasets: what :func:`describe_listing` returned, by dataset
     """
-    state: dict[str, Any] = {"recorded_at": datetime.now(UTC).isoformat(), "datasets": dict(datasets)}
+    state: dict[str, Any] = {
+        "recorded_at": datetime.now(UTC).isoformat(),
+        "run_id": context["run_id"],
+        "datasets": dict(datasets),
+    }
     asset_state(context, WAREHOUSE).set(KEY, state)
 
 
