@@ -56,7 +56,7 @@ from tests.asset_state import AssetState, AssetStates  # noqa: E402
 REPOSITORY = Path(__file__).parents[1]
 
 settings.register_profile("default", max_examples=25, derandomize=True, deadline=None, print_blob=False)
-settings.register_profile("soak", max_examples=200, deadline=None, print_blob=False)
+settings.register_profile("soak", max_examples=200, derandomize=False, deadline=None, print_blob=False)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
 
 
