@@ -149,7 +149,7 @@ def test_a_rejected_row_of_a_file_whose_name_redshift_cuts_off_is_kept_with_its_
 
 
 def test_a_row_that_got_lost_between_copy_and_its_account_fails_the_task(warehouse, s3, bucket, monkeypatch):
-    monkeypatch.setattr("sparkify.staging.with_raw_lines", lambda s3, errors, urls: [])
+    monkeypatch.setattr("sparkify.copies.with_raw_lines", lambda s3, errors, urls: [])
     put(s3, "a.json", SONG, SONG | {"year": "MMXV"})
     with pytest.raises(
         AirflowException, match="COPY loaded 1 rows and rejected 1, but 1 rows are staged and 0"

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.providers.common.sql.operators.sql import BaseSQLOperator
 
 from sparkify.checks import Check
+from sparkify.copies import Copies, manifest_url
 from sparkify.errors import explained
 from sparkify.files import S3Object, run_folder, s3_hook, write_text
 from sparkify.findings import as_check_result, tell
@@ -21,9 +22,10 @@ from sparkify.members import look_at_members
 from sparkify.new_files import Found, list_new
 from sparkify.notifications import ANNOUNCED_WITHIN
 from sparkify.params import wanted_again
+from sparkify.quarantine import FaultFinder
 from sparkify.rejects import cut, describe
 from sparkify.sql import Session, copy_json
-from sparkify.staging import Staged, Stager, manifest_url, same_cause
+from sparkify.staging import Staged, Stager, same_cause
 from sparkify.state import WAREHOUSE, recall, remembered_before
 
 if TYPE_CHECKING:
@@ -165,18 +167,10 @@ class StageToRedshiftOperator(LineageOperator):
             folder = run_folder(self.work_prefix, self.dag_id, run_id)
             if files:
                 self.manifest_page = object_page(s3, manifest_url(folder, self.table), self.region)
-            stager = Stager(
-                hook=self.get_db_hook(),
-                session=session,
-                s3=s3,
-                table=self.table,
-                copy=self.copy_statement,
-                reads=self.reads,
-                checks=self.checks,
-                folder=folder,
-                run_id=run_id,
-                max_rejected_rows=int(self.max_rejected_rows),
-            )
+            copies = Copies(s3, self.table, self.copy_statement, folder)
+            errors = [check for check in self.checks if check.severity == "error"]
+            finder = FaultFinder(self.get_db_hook(), copies, errors, int(self.max_rejected_rows))
+            stager = Stager(session, copies, finder, self.reads, self.checks, run_id)
             plain = [item for item in files if not copy_option(item.key) and not item.archived]
             staged = stager.stage(files, look_at_members(s3, plain, self.json))
             lines = ledger_lines(
