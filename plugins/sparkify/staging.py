@@ -2,8 +2,8 @@
 From files on S3 to a staging table: COPY, the checks of its rows, and the files that are left out.
 
 A file is *quarantined* if COPY cannot read it, if none of its rows can be loaded, if too many are rejected,
-or if its rows break a check: the others are loaded without it. Looking for such files (:mod:`sparkify.quarantine`)
-costs nothing where all is well.
+or if its rows break a check: the others are loaded without it. Looking for such files
+(:mod:`sparkify.quarantine`) costs nothing where all is well.
 """
 
 import logging
