@@ -11,6 +11,7 @@ import pytest
 import yaml
 from airflow.providers.amazon.aws.hooks.redshift_sql import RedshiftSQLHook
 
+import sparkify.tables
 from sparkify import declarations
 from sparkify.checks import Check, count_broken
 from sparkify.declarations import checks_of
@@ -46,18 +47,21 @@ def declare(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
         lines = "\n".join(f"    {column}," for column in columns.split(","))
         (tmp_path / "ddl" / f"{table}.sql").write_text(lines)
     (tmp_path / "owners.yaml").write_text("{advice: none, checks: [{sentence: one, not_null: id}]}")
-    monkeypatch.setattr(declarations, "DDL", {table: f"ddl/{table}.sql" for table in DDL})
-    monkeypatch.setattr(declarations, "SQL_FOLDER", tmp_path)
+    for module in (declarations, sparkify.tables):
+        monkeypatch.setattr(module, "DDL", {table: f"ddl/{table}.sql" for table in DDL})
+    monkeypatch.setattr(sparkify.tables, "SQL_FOLDER", tmp_path)
     monkeypatch.setattr(declarations, "CHECKS_FOLDER", tmp_path)
 
     def one(check: Mapping[str, Any], **file: Any) -> Check:
         declared = {"advice": "none", "checks": [{"sentence": "so it is", **check}], **file}
         (tmp_path / "pets.yaml").write_text(yaml.safe_dump(declared))
         declarations.read.cache_clear()
+        sparkify.tables.column_names.cache_clear()
         return checks_of("pets", scope="table")[0]
 
     yield one
     declarations.read.cache_clear()
+    sparkify.tables.column_names.cache_clear()
 
 
 def fill(tables: RedshiftSQLHook, case: Mapping[str, Any]) -> None:
