@@ -188,6 +188,8 @@ def test_files_that_break_a_check_only_together_are_loaded_with_a_warning(runs, 
     run = runs()
     assert (run["stage_events"]["files"], run["stage_events"]["quarantined"]) == (3, 0)
     assert "warning: staging_events: a session has one user" in logged()
+    kept = "SELECT severity FROM etl_quality_results WHERE check_name LIKE 'staging%one user'"
+    assert rows(warehouse, kept) == [("warn",)]
 
 
 def test_all_files_that_fail_alike_look_like_a_change_of_format(runs, logged):

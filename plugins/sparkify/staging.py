@@ -138,8 +138,9 @@ class Stager:
             )
             if found := isolate(files, self.finder.find):
                 return staged, found
+            findings = [_of_several_files(each) for each in findings]
             run_in_transaction(self.session, self._keep(findings))
-        return replace(staged, findings=[_of_several_files(each) for each in findings]), {}
+        return replace(staged, findings=findings), {}
 
     def _fill(
         self, files: Sequence[S3Object], manifests: Mapping[str, str], members: Members, copy_of: list[Any]
