@@ -8,7 +8,7 @@ import bz2
 import re
 import zlib
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
@@ -186,7 +186,9 @@ class _S3:
             )
         return objects
 
-    def fetch(self, objects: Sequence[_Object]) -> Iterator[tuple["LoadedFile", Iterable[bytes]]]:
+    def fetch(
+        self, objects: Sequence[_Object]
+    ) -> Generator[tuple["LoadedFile", Iterable[bytes]], None, None]:
         """
         Yield each object and its content, in order: small ones fetched ahead, large ones streamed.
 
@@ -198,7 +200,7 @@ class _S3:
         idle: SimpleQueue[HTTPConnection] = SimpleQueue()
         for _ in range(_REQUESTS):
             idle.put(self._connection())
-        pool = ThreadPoolExecutor(_REQUESTS)
+        pool = ThreadPoolExecutor(_REQUESTS, "copy")
         try:
             while True:
                 while len(waiting) < 2 * _REQUESTS and (item := next(remaining, None)):
@@ -328,7 +330,7 @@ class Load:
         #: How many objects of each file were loaded or rejected, by its URL.
         self.lines: Counter[str] = Counter()
 
-    def rows(self) -> Iterator[bytes]:
+    def rows(self) -> Generator[bytes, None, None]:
         """
         Yield the rows in PostgreSQL's COPY text format, some thousand at a time; none with NOLOAD.
 
@@ -341,18 +343,22 @@ class Load:
         converter = JsonRows(self._columns, self._statement, paths)
         objects = self._s3.manifest(source) if self._statement.manifest else self._s3.under(source)
         batch, count = b"", 0
-        for url, rows, text in converter.convert(self._contents(objects), self._reject):
-            self.lines[url] += rows
-            batch, count = batch + text, count + rows
-            if len(batch) >= _BATCH:
-                yield from self._hand_out(batch, count)
-                batch, count = b"", 0
+        # Left to the garbage collector, the requests might end in a thread that is just being started, and
+        # wait for it for ever.
+        with closing(self._contents(objects)) as contents:
+            for url, rows, text in converter.convert(contents, self._reject):
+                self.lines[url] += rows
+                batch, count = batch + text, count + rows
+                if len(batch) >= _BATCH:
+                    yield from self._hand_out(batch, count)
+                    batch, count = b"", 0
         yield from self._hand_out(batch, count)
 
-    def _contents(self, objects: Sequence[_Object]) -> Iterator[tuple[str, Iterator[bytes]]]:
-        for file, chunks in self._s3.fetch(objects):
-            self.files.append(file)
-            yield file.url, self._content(chunks, file)
+    def _contents(self, objects: Sequence[_Object]) -> Generator[tuple[str, Iterator[bytes]], None, None]:
+        with closing(self._s3.fetch(objects)) as fetched:
+            for file, chunks in fetched:
+                self.files.append(file)
+                yield file.url, self._content(chunks, file)
 
     def _hand_out(self, batch: bytes, count: int) -> Iterator[bytes]:
         if count and not self._statement.noload:

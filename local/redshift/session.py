@@ -10,6 +10,7 @@ import logging
 import re
 import time
 from collections.abc import Coroutine, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import NoReturn
 
@@ -464,6 +465,9 @@ class Session:
                 await self._upstream.send(Message(b"d", chunk))
         except SqlError as problem:
             return problem
+        finally:
+            with suppress(ValueError):  # it still runs, in the thread of a session that is cancelled
+                await asyncio.to_thread(rows.close)
         return None
 
 

@@ -1096,3 +1096,24 @@ def test_every_row_of_the_real_data_loads_with_its_values(folder: str, definitio
                     assert float(fields[c.name]) == float(by_name[c.name])
         loaded += len(rows)
     assert loaded == count
+
+
+def copying_threads() -> list[str]:
+    return [each.name for each in threading.enumerate() if each.name.startswith("copy_")]
+
+
+def test_a_load_that_fails_leaves_no_thread_and_no_request_behind(put: Put, load: LoadOf) -> None:
+    # What is left to the garbage collector may end in a thread that is being started, and wait for it.
+    put({f"in{number:03}": BAD for number in range(50)})
+    with pytest.raises(SqlError) as failure:
+        list(load("MAXERROR 1").rows())
+    assert copying_threads() == []
+    assert failure.value.sqlstate == "XX000"
+
+
+def test_a_load_that_is_given_up_leaves_no_thread_and_no_request_behind(put: Put, load: LoadOf) -> None:
+    put({f"in{number:03}": b'{"a": 1}\n' * 20_000 for number in range(50)})
+    rows = load().rows()
+    next(rows)
+    rows.close()
+    assert copying_threads() == []
