@@ -255,6 +255,18 @@ def test_an_archived_file_is_quarantined_without_a_copy_and_loaded_when_it_is_re
     assert sessions(warehouse) == {900: 1, 818: 2}
 
 
+def test_a_quarantined_file_that_is_uploaded_again_as_it_was_is_tried_again(runs, warehouse):
+    client, body = runs.s3.get_conn(), lines(*plays(2)).encode()
+    metadata = {"local-last-modified": "2019-01-01T00:00:00"}
+    cold = {"Bucket": "runs", "Key": "log_data/cold.json", "Body": body}
+    client.put_object(**cold, StorageClass="GLACIER", Metadata=metadata)
+    assert runs()["stage_events"]["quarantined"] == 1
+    client.put_object(**cold)
+    assert runs()["stage_events"]["files"] == 1
+    assert sessions(warehouse) == {900: 1, 818: 2}
+    assert runs() == {"find_new_files": False}
+
+
 def test_a_cleared_staging_task_needs_no_work_file(runs, warehouse):
     runs.pipeline.run("run-0", variables=PREFIXES, to_task="create_tables")
     runs.pipeline.tries["run-0"]["stage_events"] = 1

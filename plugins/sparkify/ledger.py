@@ -40,22 +40,26 @@ def ledger_exists(warehouse: Warehouse) -> bool:
     return bool(run_statement(warehouse, (sql, [LEDGER])).rows)
 
 
-def recorded_versions(warehouse: Warehouse, dataset: str, since: datetime = datetime.min) -> dict[str, str]:
+def recorded_versions(
+    warehouse: Warehouse, dataset: str, since: datetime = datetime.min
+) -> dict[str, tuple[str, datetime | None]]:
     """
-    Return the ETag of the version of each key that was recorded last.
+    Return the ETag of the version of each key that was recorded last, and its date if it is quarantined.
 
-    Not of the newest one: a version that is rolled back or replicated has a date of its own.
+    Not of the newest one: a version that is rolled back or replicated has a date of its own. A quarantined
+    file that is uploaded again as it was, such as from an archive, has the same ETag.
 
     :param warehouse: the warehouse's hook, or a session
     :param dataset: the staging table that the objects belong to
     :param since: read only the part of the ledger from this date of objects (UTC) on
     """
     sql = (
-        f"SELECT s3_key, etag FROM {LEDGER} WHERE dataset = %s AND last_modified >= %s"
+        "SELECT s3_key, etag, CASE WHEN status = 'quarantined' THEN last_modified END AS tried_version"
+        f" FROM {LEDGER} WHERE dataset = %s AND last_modified >= %s"
         " ORDER BY loaded_at, last_modified"
     )
     found = run_statement(warehouse, (sql, [dataset, max(since, datetime(1970, 1, 1))]))
-    return dict(tuple(row) for row in found.rows)
+    return {key: (etag, modified) for key, etag, modified in found.rows}
 
 
 def unrecorded_objects(
@@ -76,7 +80,11 @@ def unrecorded_objects(
     if not recent:
         return []
     recorded = recorded_versions(warehouse, dataset, recorded_before)
-    return [item for item in recent if recorded.get(item.key) != item.etag]
+    return [item for item in recent if not _is_recorded(item, *recorded.get(item.key, ("", None)))]
+
+
+def _is_recorded(item: S3Object, etag: str, modified: datetime | None) -> bool:
+    return item.etag == etag and modified in (None, item.last_modified.replace(microsecond=0))
 
 
 def known_rules(warehouse: Warehouse, dataset: str) -> set[str]:
