@@ -55,6 +55,7 @@ def states(warehouse):
     return {key.removeprefix("log_data/"): (status, reason) for key, status, reason in found}
 
 
+CUT = gzip.compress(lines(*plays(200)).encode())[:-20]
 BAD = {
     "gzip": ("bad.json", gzip.compress(lines(*plays(200)).encode()), "its first bytes are gzip"),
     "zstd": ("bad.ndjson", zstd.compress(lines(*plays(20)).encode()), "its first bytes are Zstandard"),
@@ -64,7 +65,8 @@ BAD = {
     "csv": ("bad.json", "artist,song\nElena,Setanta matins\n", "it does not begin with a JSON object"),
     "a page of errors": ("bad.json", "<html>503 Slow Down</html>\n", "it does not begin with a JSON object"),
     "numbers": ("bad.json", "1\n2\n3\n", "it does not begin with a JSON object"),
-    "cut gzip": ("bad.json.gz", gzip.compress(lines(*plays(200)).encode())[:-20], "COPY cannot read it"),
+    "cut gzip": ("bad.json.gz", CUT, "COPY cannot read it"),
+    "a name that reads as a cause": ("Access Denied, timed out.json.gz", CUT, "COPY cannot read it"),
     "plain text named gzip": ("bad.json.gz", lines(*plays(2)), "its name says gzip, but its first bytes"),
     "gzip named bzip2": ("bad.json.bz2", gzip.compress(b"{}"), "its name says bzip2"),
     "zlib named gzip": ("bad.json.gz", zlib.compress(b"{}\n"), "its name says gzip"),

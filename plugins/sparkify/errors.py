@@ -144,6 +144,15 @@ def error_message(error: BaseException) -> str:
     return ": ".join(str(arg).strip() for arg in error.args)
 
 
+def without_address(message: str) -> str:
+    """
+    Return a message up to the address of an S3 object, whose name could be taken for what went wrong.
+
+    :param message: the message of an error
+    """
+    return re.sub(r"s3://.*", "", message)
+
+
 def sqlstate(error: BaseException) -> str | None:
     """
     Return the SQLSTATE of a database error, None if it comes from the driver and not from the server.
@@ -177,7 +186,7 @@ def may_pass(error: BaseException) -> bool | None:
     if isinstance(error, ConnectionError | TimeoutError):
         return True  # of a driver, or of a session that was silent
     if is_database_error(error):
-        message, state = error_message(error), sqlstate(error)
+        message, state = without_address(error_message(error)), sqlstate(error)
         if state:
             return state.startswith(TRANSIENT_SQLSTATES) or bool(_TRANSIENT_MESSAGE.search(message))
         by_driver = type(error).__name__ in ("InterfaceError", "OperationalError", "error")

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from sparkify.advice import warehouse_advice
 from sparkify.checks import Check, count_broken
 from sparkify.copies import MOST_ERRORS, Copies
-from sparkify.errors import error_message, is_database_error, may_pass, sqlstate
+from sparkify.errors import error_message, is_database_error, may_pass, sqlstate, without_address
 from sparkify.files import S3Object, read_head, write_text
 from sparkify.findings import examples
 from sparkify.formats import HEAD, describe_content
@@ -202,12 +202,12 @@ class FaultFinder:
 
         :param item: the file
         """
-        return run_in_transaction(self.hook, self._count([item]))
+        return run_in_transaction(self.hook, self._count(item))
 
-    def _count(self, files: Sequence[S3Object]) -> Transaction[int]:
+    def _count(self, item: S3Object) -> Transaction[int]:
         table = identifier(self.copies.table)
         yield f"CREATE TEMP TABLE {table} (LIKE {table})"
-        yield from self.copies.run(self.copies.write_manifests(files, f"{table}.probe"), MOST_ERRORS)
+        yield from self.copies.run(self.copies.write_manifests([item], f"{table}.probe"), MOST_ERRORS)
         return (yield f"SELECT COUNT(*) AS staged FROM {table}").rows[0][0]
 
 
@@ -228,7 +228,7 @@ def blames_files(error: Exception) -> bool:
     if not is_database_error(error) or may_pass(error):
         return False
     state = sqlstate(error) or ""
-    return state.startswith(("XX000", "22")) and not warehouse_advice(error_message(error))
+    return state.startswith(("XX000", "22")) and not warehouse_advice(without_address(error_message(error)))
 
 
 def archived(item: S3Object) -> Fault:
