@@ -31,7 +31,7 @@ from benchmarks.results import Table, keep
 from local.redshift import postgres
 from local.settings import REDSHIFT_DATABASE
 from sparkify.files import list_prefix, manifest, s3_hook
-from sparkify.ledger import LEDGER, Entry, ledger_lines, recorded_versions
+from sparkify.ledger import LEDGER, Entry, ledger_lines, recorded_files
 from sparkify.state import describe_listing
 from tests.conftest import SETTINGS, RedshiftSQLHook
 from tests.pipeline import Pipeline, S3Hook
@@ -164,7 +164,7 @@ class Hours:
         ).fetchone() or (0, 0)
         costs = [self.run() for _ in range(ROUNDS + 1)][1:]  # the first warms up
         held, began = psutil.Process().memory_info().rss, time.perf_counter()
-        found = recorded_versions(RedshiftSQLHook(redshift_conn_id="redshift"), "staging_events")
+        found = recorded_files(RedshiftSQLHook(redshift_conn_id="redshift"), "staging_events")
         seconds = time.perf_counter() - began
         return {
             "rows": rows,

@@ -336,19 +336,25 @@ def test_the_version_that_was_recorded_last_is_current_whatever_its_date(
 
 
 def record(warehouse, **changes):
-    """Record a version of the loaded file, by default the one that S3 has."""
-    ((etag, size),) = rows(
-        warehouse, "SELECT etag, size_bytes FROM etl_files WHERE s3_key = 'log_data/1.json' LIMIT 1"
+    """Record a version of the loaded file, by default the one that S3 has, as a run does."""
+    ((etag, size, modified),) = rows(
+        warehouse,
+        "SELECT etag, size_bytes, last_modified FROM etl_files WHERE s3_key = 'log_data/1.json' LIMIT 1",
     )
     row = {
         "dataset": "staging_events",
         "s3_key": "log_data/1.json",
         "etag": etag,
         "size_bytes": size,
-        "last_modified": "2018-11-02",
+        "last_modified": modified,
         "run_id": "by hand",
         "loaded_at": datetime.now(UTC).replace(tzinfo=None),
     } | changes
+    key = ("dataset", "s3_key", "etag", "last_modified")
+    warehouse.run(
+        f"DELETE FROM etl_files WHERE {' AND '.join(f'{column} = %s' for column in key)}",
+        parameters=[row[column] for column in key],
+    )
     warehouse.run(
         f"INSERT INTO etl_files ({', '.join(row)}) VALUES ({', '.join(['%s'] * len(row))})",
         parameters=list(row.values()),
@@ -386,11 +392,13 @@ def test_a_file_that_is_quarantined_since_today_is_no_failure(replaced, warehous
     assert set(compare_ledger().values()) == {0}
 
 
-@pytest.mark.parametrize("solution", ["corrected", "loaded", "deleted"])
+@pytest.mark.parametrize("solution", ["corrected", "uploaded as it was", "loaded", "deleted"])
 def test_a_quarantined_file_is_solved(replaced, warehouse, compare_ledger, solution):
     record(warehouse, loaded_at=A_DAY_AGO, **QUARANTINED)
     if solution == "corrected":
         replaced.put("log_data/1.json", EVENT)
+    elif solution == "uploaded as it was":
+        warehouse.run("UPDATE etl_files SET last_modified = '2018-11-01' WHERE status = 'quarantined'")
     elif solution == "loaded":
         record(warehouse, last_modified="2018-11-01")  # an older date, recorded later
     else:

@@ -5,7 +5,7 @@ import random
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from airflow.sdk import Connection
 
@@ -14,7 +14,7 @@ from sparkify.compat import AirflowException, AirflowFailException, asset_state
 from sparkify.errors import explained
 from sparkify.files import S3Object, list_prefix, s3_hook, split_url
 from sparkify.findings import MOST_EXAMPLES, Finding, as_check_result, conclude, find_broken
-from sparkify.ledger import LEDGER
+from sparkify.ledger import LEDGER, recorded_files
 from sparkify.operators import DataQualityOperator
 from sparkify.rejects import REJECTED_ROWS, read_values, texts_of
 from sparkify.run_notes import DAG_ID
@@ -82,22 +82,6 @@ DIFFERENT = Check(
     advice="A newer file may have corrected these plays. Else find out what has changed them, and trigger"
     " sparkify_etl with the address of these files as reload_prefix.",
 )
-
-
-class Recorded(NamedTuple):
-    """
-    The current row of a file in the ledger: the one that was loaded last, whatever the object's date.
-
-    :param etag: the version's entity tag
-    :param status: ``loaded``, ``quarantined`` or ``ignored``
-    :param reason: why it is not loaded; None if it is
-    :param recorded_at: when a run recorded it, UTC without zone
-    """
-
-    etag: str
-    status: str
-    reason: str | None
-    recorded_at: datetime
 
 
 class LoadWatch:
@@ -223,19 +207,6 @@ def _remedy(missing: Sequence[str], prefixes: Mapping[str, str]) -> str:
     return f"{first or 'Trigger'} {DAG_ID} with reload_prefix {runs}: it creates and fills them"
 
 
-def recorded_files(hook: "DbApiHook", dataset: str) -> dict[str, Recorded]:
-    """
-    Return the current row of each file that the ledger has, by key.
-
-    :param hook: the warehouse's hook
-    :param dataset: the staging table that the files belong to
-    """
-    sql = (
-        f"SELECT s3_key, etag, status, reason, loaded_at FROM {LEDGER} WHERE dataset = %s ORDER BY loaded_at"
-    )
-    return {key: Recorded(*row) for key, *row in run_statement(hook, (sql, [dataset])).rows}
-
-
 def compare_ledger(
     prefixes: Mapping[str, str], conn_id: str, aws_conn_id: str, **context: Any
 ) -> dict[str, int]:
@@ -272,7 +243,7 @@ def compare_ledger(
             vanished += [f"s3://{bucket}/{key}" for key in sorted(loaded - listed)]
             for item in objects:
                 file = recorded.get(item.key)
-                if file is None or file.etag != item.etag:
+                if file is None or not file.is_of(item):
                     unrecorded.append(item)
                 elif file.status == "quarantined" and file.recorded_at < now - OVERDUE:
                     quarantined.append(
@@ -334,7 +305,7 @@ def compare_plays(prefix: str, conn_id: str, aws_conn_id: str, **context: Any) -
         loaded = [
             item
             for item in objects
-            if (file := recorded.get(item.key)) and file.status == "loaded" and file.etag == item.etag
+            if (file := recorded.get(item.key)) and file.status == "loaded" and file.is_of(item)
         ]
         for item in random.Random(context["run_id"]).sample(loaded, min(SAMPLED_FILES, len(loaded))):
             said = plays_of(s3, hook, item)

@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
+from typing import NamedTuple
 
 from sparkify.files import S3Object
 from sparkify.sql import Warehouse, run_statement
@@ -40,33 +41,59 @@ def ledger_exists(warehouse: Warehouse) -> bool:
     return bool(run_statement(warehouse, (sql, [LEDGER])).rows)
 
 
-def recorded_versions(
-    warehouse: Warehouse, dataset: str, since: datetime = datetime.min
-) -> dict[str, tuple[str, datetime | None]]:
+class Recorded(NamedTuple):
     """
-    Return the ETag of the version of each key that was recorded last, and its date if it is quarantined.
+    The current row of a file in the ledger: the one that was recorded last, whatever the object's date.
 
-    Not of the newest one: a version that is rolled back or replicated has a date of its own. A quarantined
-    file that is uploaded again as it was, such as from an archive, has the same ETag.
+    Not the newest version: one that is rolled back or replicated has a date of its own.
+
+    :param etag: the version's entity tag
+    :param last_modified: the version's date, UTC without zone
+    :param status: ``loaded``, ``quarantined`` or ``ignored``
+    :param reason: why it is not loaded; None if it is
+    :param recorded_at: when a run recorded it, UTC without zone
+    """
+
+    etag: str
+    last_modified: datetime
+    status: str
+    reason: str | None
+    recorded_at: datetime
+
+    def is_of(self, item: S3Object) -> bool:
+        """
+        Tell whether this is the row of an object's version.
+
+        A quarantined file that is uploaded again as it was, such as from an archive, has the same ETag, and
+        should be tried again.
+
+        :param item: the object
+        """
+        same_date = self.last_modified == item.last_modified.replace(microsecond=0)
+        return self.etag == item.etag and (same_date or self.status != "quarantined")
+
+
+def recorded_files(warehouse: Warehouse, dataset: str, since: datetime = datetime.min) -> dict[str, Recorded]:
+    """
+    Return the current row of each file that the ledger has, by key.
 
     :param warehouse: the warehouse's hook, or a session
-    :param dataset: the staging table that the objects belong to
+    :param dataset: the staging table that the files belong to
     :param since: read only the part of the ledger from this date of objects (UTC) on
     """
     sql = (
-        "SELECT s3_key, etag, CASE WHEN status = 'quarantined' THEN last_modified END AS tried_version"
-        f" FROM {LEDGER} WHERE dataset = %s AND last_modified >= %s"
-        " ORDER BY loaded_at, last_modified"
+        f"SELECT s3_key, etag, last_modified, status, reason, loaded_at FROM {LEDGER}"
+        " WHERE dataset = %s AND last_modified >= %s ORDER BY loaded_at, last_modified"
     )
     found = run_statement(warehouse, (sql, [dataset, max(since, datetime(1970, 1, 1))]))
-    return {key: (etag, modified) for key, etag, modified in found.rows}
+    return {key: Recorded(*row) for key, *row in found.rows}
 
 
 def unrecorded_objects(
     warehouse: Warehouse, dataset: str, objects: Iterable[S3Object], recorded_before: datetime = datetime.min
 ) -> list[S3Object]:
     """
-    Return the objects whose version (key and ETag) is not the one that the ledger recorded last of their key.
+    Return the objects whose version is not the one that the ledger recorded last of their key.
 
     A file that goes back to an older version is thus loaded again.
 
@@ -79,12 +106,8 @@ def unrecorded_objects(
     recent = [item for item in objects if item.last_modified >= recorded_before]
     if not recent:
         return []
-    recorded = recorded_versions(warehouse, dataset, recorded_before)
-    return [item for item in recent if not _is_recorded(item, *recorded.get(item.key, ("", None)))]
-
-
-def _is_recorded(item: S3Object, etag: str, modified: datetime | None) -> bool:
-    return item.etag == etag and modified in (None, item.last_modified.replace(microsecond=0))
+    recorded = recorded_files(warehouse, dataset, recorded_before)
+    return [item for item in recent if not (item.key in recorded and recorded[item.key].is_of(item))]
 
 
 def known_rules(warehouse: Warehouse, dataset: str) -> set[str]:
