@@ -86,6 +86,20 @@ class Found:
             "listing": self.listing,
         }
 
+    def to_stage(self, unrecorded: Collection[S3Object], params: Mapping[str, Any]) -> list[S3Object]:
+        """
+        Return the objects to stage: data that the ledger lacks, or that is to be reloaded.
+
+        :param unrecorded: the objects that the ledger lacks
+        :param params: the DAG run's parameters
+        """
+        new = set(unrecorded)
+        return [
+            item
+            for item in self.objects
+            if not item.ignored and (item in new or wanted_again(item.url, params))
+        ]
+
     @classmethod
     def handed_over(cls, s3: "S3Hook", handed: Mapping[str, Any]) -> "Found":
         """
@@ -276,12 +290,8 @@ def _show_new(found: Mapping[str, Found], conn_id: str, params: Mapping[str, Any
     hook = Connection.get(conn_id).get_hook()
     recording = ledger_exists(hook)  # not before the first run, to which everything is new
     for dataset, new in found.items():
-        unrecorded = set(unrecorded_objects(hook, dataset, new.objects) if recording else new.objects)
-        files = [
-            item
-            for item in new.objects
-            if not item.ignored and (item in unrecorded or wanted_again(item.url, params))
-        ]
+        unrecorded = unrecorded_objects(hook, dataset, new.objects) if recording else new.objects
+        files = new.to_stage(unrecorded, params)
         log.info(
             "Dry run: %s would stage %d files, %d bytes:\n%s",
             *(dataset, len(files), sum(item.size for item in files)),

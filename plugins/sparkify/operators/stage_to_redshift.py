@@ -21,7 +21,6 @@ from sparkify.links import STAGING_LINKS, object_page
 from sparkify.members import look_at_members
 from sparkify.new_files import Found, list_new
 from sparkify.notifications import ANNOUNCED_WITHIN
-from sparkify.params import wanted_again
 from sparkify.quarantine import FaultFinder
 from sparkify.rejects import cut, describe
 from sparkify.sql import Session, copy_json
@@ -32,7 +31,7 @@ if TYPE_CHECKING:
     from airflow.providers.amazon.aws.hooks.s3 import S3Hook
     from airflow.sdk import Asset, Context
 
-# So many quarantined files does a task hand over by name; the ledger has all of them.
+# How many quarantined files XCom names; the ledger has all of them.
 SHOWN = 20
 MOST_OF_A_REASON = 2048
 
@@ -152,12 +151,7 @@ class StageToRedshiftOperator(LineageOperator):
             unrecorded = unrecorded_objects(session, self.table, found.objects, found.recorded_before)
             if found.announced is not None:
                 self._look_for_unannounced(unrecorded, found.announced)
-            new = set(unrecorded)
-            files = [
-                item
-                for item in found.objects
-                if not item.ignored and (item in new or wanted_again(item.url, context["params"]))
-            ]
+            files = found.to_stage(unrecorded, context["params"])
             ignored = [item for item in unrecorded if item.ignored]
             self.log.info(
                 "%s: %d of %d objects are to be staged, %d others are ignored",
