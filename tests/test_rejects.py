@@ -216,7 +216,7 @@ def test_a_row_of_a_file_that_cannot_be_read_is_stored_without_its_text(
 ):
     url = f"s3://reject-tests/{key}"
     assert read_rejected(s3, key, content, BAD_TIME) == [RejectedRow(url, *BAD_TIME)]
-    assert f"Cannot read {url}, so its rejected rows have no text" in caplog.text
+    assert f"Cannot read {url}, so its rows are not shown" in caplog.text
     assert reason in caplog.text
 
 

@@ -12,7 +12,7 @@ from sparkify.sql import Transaction, Warehouse
 if TYPE_CHECKING:
     from airflow.providers.amazon.aws.hooks.s3 import S3Hook
 
-# COPY passes over so many rejected rows at most
+# The highest MAXERROR
 # (https://docs.aws.amazon.com/redshift/latest/dg/copy-parameters-data-load.html#copy-maxerror).
 MOST_ERRORS = 100_000
 # Seconds between one look at Redshift's report of a COPY and the next.
@@ -61,7 +61,7 @@ class Copies:
             return {}
         url = write_text(self.s3, manifest_url(self.folder, name), manifest(files))
         if len(groups) == 1:
-            return {option: url for option in groups}
+            return dict.fromkeys(groups, url)
         return {
             option: write_text(
                 self.s3, manifest_url(self.folder, f"{name}.{option.lower() or 'plain'}"), manifest(group)

@@ -247,7 +247,7 @@ def _read_text(s3: "S3Hook", url: str) -> str | None:
         reason = str(error)
     else:
         return content.decode("utf-8", "surrogateescape")
-    log.warning("Cannot read %s, so its rejected rows have no text: %s", url, reason)
+    log.warning("Cannot read %s, so its rows are not shown: %s", url, reason)
     return None
 
 

@@ -49,16 +49,16 @@ def describe_listing(prefix: str, objects: Sequence[S3Object]) -> dict[str, Any]
 
 def fingerprint(objects: Iterable[S3Object]) -> str:
     """
-    Return the number of objects, and a digest of their keys, versions and dates.
+    Return a digest of the keys, versions and dates of objects.
 
     A file that is uploaded again as it was has a new date alone, and is tried again if it is quarantined.
 
     :param objects: the objects
     """
-    digest, count = hashlib.sha256(), 0
-    for count, item in enumerate(objects, start=1):  # noqa: B007 - the last one counts
+    digest = hashlib.sha256()
+    for item in objects:
         digest.update(f"{item.key}\n{item.etag}\n{item.last_modified}\n".encode())
-    return f"{count} {digest.hexdigest()}"
+    return digest.hexdigest()
 
 
 def recall(context: "Context") -> dict[str, dict[str, Any]]:

@@ -11,12 +11,10 @@ from airflow.exceptions import AirflowNotFoundException
 from airflow.sdk import Connection
 
 from sparkify.alerts import target, targets
+from sparkify.copies import MOST_ERRORS
 from sparkify.files import split_url
 from sparkify.notifications import queue
 from sparkify.sql import aws_region, identifier, literal, role
-
-# COPY's own limit of MAXERROR (https://docs.aws.amazon.com/redshift/latest/dg/copy-parameters-data-load.html).
-MOST_REJECTED_ROWS = 100_000
 
 PREFIXES = ("sparkify_log_data", "sparkify_song_data", "sparkify_work_prefix")
 REQUIRED = (*PREFIXES, "sparkify_iam_role", "sparkify_s3_region")
@@ -55,7 +53,7 @@ def _wrong_values(settings: Mapping[str, str]) -> Iterator[str]:
 
 
 def _count_of_rows(text: str) -> int:
-    if not text.isdecimal() or int(text) > MOST_REJECTED_ROWS:
+    if not text.isdecimal() or int(text) > MOST_ERRORS:
         raise ValueError(text)
     return int(text)
 
@@ -72,7 +70,7 @@ _FORMS: dict[str, tuple[Callable[[str], Any], str]] = {
         "the ARN of an IAM role, such as arn:aws:iam::123456789012:role/name, or default",
     ),
     "sparkify_s3_region": (aws_region, "the name of an AWS region, such as us-west-2"),
-    "sparkify_max_rejected_rows": (_count_of_rows, f"a number from 0 to {MOST_REJECTED_ROWS}"),
+    "sparkify_max_rejected_rows": (_count_of_rows, f"a number from 0 to {MOST_ERRORS}"),
     "sparkify_schema": (identifier, "a lower-case SQL identifier"),
     "sparkify_analysts_role": (identifier, "a lower-case SQL identifier"),
     "sparkify_queue_url": (
