@@ -1,7 +1,7 @@
 """
 Which members the source's new JSON objects have, so that one that no column takes is noticed.
 
-COPY passes over such a member in silence. Only the ends of the newest files are looked at, where a change of
+COPY skips such a member silently. Only the ends of the newest files are looked at, where a change of
 the source shows first, so that it costs the same for 15,000 files as for five.
 """
 
@@ -50,7 +50,7 @@ class Members:
 
     def unknown(self, columns: Iterable[str]) -> list[str]:
         """
-        Return the members that COPY passes over.
+        Return the members that COPY skips.
 
         :param columns: the names of the table's columns
         """
@@ -59,7 +59,7 @@ class Members:
 
     def describe(self, columns: Iterable[str]) -> str:
         """
-        Return a line of text about the members that COPY passes over, with the beginnings of their values.
+        Return a line of text about the members that COPY skips, with the beginnings of their values.
 
         It names what COPY takes and no object has, as the name that one of them may have had before. That
         alone is no reason for a warning: a source may leave out what is null.

@@ -88,7 +88,7 @@ def check_settings(settings: Mapping[str, str], conn_id: str) -> Found:
     :raises ValueError: names each wrong setting, with what to set
     """
     validation.check_settings(settings, conn_id)
-    check_targets(settings["sparkify_alerts"])  # not by a run: it loads, whoever is told
+    check_targets(settings["sparkify_alerts"])  # which a run does not need
     return {"found": ", ".join(f"{name} {value or 'not set'}" for name, value in settings.items())}
 
 

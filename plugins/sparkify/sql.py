@@ -209,7 +209,7 @@ class Session:
             if not autocommit:
                 self._connection.commit()
         except Exception:
-            with suppress(Exception):  # which the lost connection does by itself
+            with suppress(Exception):  # the server rolls back for a lost connection
                 self._connection.rollback()
             raise
         return returned

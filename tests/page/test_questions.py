@@ -169,9 +169,9 @@ def record(warehouse: RedshiftSQLHook, *versions: tuple[str, str, str]) -> None:
 def test_the_version_of_a_file_that_was_loaded_last_is_its_state(warehouse: RedshiftSQLHook) -> None:
     record(
         warehouse,
-        ("log_data/mended.json", "quarantined", "'Too long'"),
+        ("log_data/corrected.json", "quarantined", "'Too long'"),
         ("log_data/spoilt.json", "loaded", "NULL"),
-        ("log_data/mended.json", "loaded", "NULL"),
+        ("log_data/corrected.json", "loaded", "NULL"),
         ("log_data/spoilt.json", "quarantined", "'Too short'"),
         ("log_data/a.csv", "ignored", "'its suffix is .csv'"),
         ("log_data/b.csv", "ignored", "'its suffix is .csv'"),
