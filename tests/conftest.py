@@ -1,5 +1,6 @@
 """The local stack, started once for all tests in a folder of its own, and Airflow's settings for it."""
 
+import logging
 import os
 import re
 import shutil
@@ -14,6 +15,7 @@ from typing import Any
 
 import psycopg
 import pytest
+from aiosmtpd.controller import Controller
 from hypothesis import settings
 
 # Airflow reads its settings when it is first imported, which is below.
@@ -52,6 +54,7 @@ from redshift_connector.iam_helper import IamHelper  # noqa: E402
 from sparkify.state import WAREHOUSE  # noqa: E402
 from sparkify.tables import TABLES  # noqa: E402
 from tests.asset_state import AssetState, AssetStates  # noqa: E402
+from tests.mail import ONCALL, Mailbox, smtp_connection  # noqa: E402
 
 REPOSITORY = Path(__file__).parents[1]
 
@@ -139,6 +142,32 @@ def warehouse(created: RedshiftSQLHook) -> RedshiftSQLHook:
     """The local Redshift with all tables, empty."""
     created.run([f"DELETE FROM {table}" for table in TABLES])
     return created
+
+
+@pytest.fixture
+def runs(warehouse: RedshiftSQLHook, s3: S3Hook) -> Iterator[Any]:
+    """A bucket with a file of each dataset, and one run after another over it."""
+    from tests.runs import EVENT, OTHER_SONG, Runs  # which read all DAGs
+
+    s3.create_bucket("runs", region_name="us-west-2")
+    runs = Runs(s3)
+    runs.put("song_data/other.json", OTHER_SONG)
+    runs.put("log_data/1.json", EVENT, EVENT | {"itemInSession": 1, "ts": EVENT["ts"] + 1000})
+    yield runs
+    s3.delete_bucket("runs", force_delete=True)
+
+
+@pytest.fixture
+def mailbox(monkeypatch: pytest.MonkeyPatch) -> Iterator[Mailbox]:
+    """A mail server, to which the connection smtp_default leads."""
+    logging.getLogger("mail.log").setLevel(logging.WARNING)
+    box = Mailbox()
+    controller = Controller(box, hostname="127.0.0.1", port=free_port())
+    controller.start()
+    monkeypatch.setenv("AIRFLOW_CONN_SMTP_DEFAULT", smtp_connection(controller.port))
+    monkeypatch.setenv("AIRFLOW_VAR_SPARKIFY_ALERTS", ONCALL)
+    yield box
+    controller.stop()
 
 
 def rows(hook: DbApiHook, sql: str) -> list[tuple]:

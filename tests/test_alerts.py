@@ -1,10 +1,7 @@
 """Alerts, as a mail server, SNS and a webhook receive them."""
 
 import asyncio
-import email
-import email.policy
 import json
-import logging
 import os
 import re
 import socket
@@ -14,7 +11,6 @@ import threading
 import time
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime
-from email.message import EmailMessage
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from types import SimpleNamespace
@@ -22,56 +18,16 @@ from typing import Any
 
 import boto3
 import pytest
-from aiosmtpd.controller import Controller
 
 from sparkify import alerts, compat
 from tests.conftest import REPOSITORY, free_port
+from tests.mail import ONCALL, smtp_connection
 from tests.web import running_web
 
 AIRFLOW = str(Path(sys.executable).with_name("airflow"))
 DAGS = Path(__file__).with_name("alerts")
 RUN = "scheduled__2026-11-27T10:00:00+00:00"
-ONCALL = "smtp:oncall@example.com"
 VERSIONS = "SELECT dag_id, version_number FROM dag_version WHERE bundle_name = 'alerts' ORDER BY dag_id"
-
-
-class Mailbox:
-    """What a mail server has received."""
-
-    def __init__(self) -> None:
-        self.messages: list[EmailMessage] = []
-
-    async def handle_DATA(self, server, session, envelope):
-        message = email.message_from_bytes(envelope.content, policy=email.policy.default)
-        assert isinstance(message, EmailMessage)
-        self.messages.append(message)
-        return "250 OK"
-
-    def subjects(self) -> list[str]:
-        return [message["Subject"] for message in self.messages]
-
-    def text(self, number: int = 0) -> str:
-        body = self.messages[number].get_body()
-        assert body
-        return body.get_content()
-
-
-@pytest.fixture
-def mailbox(monkeypatch):
-    """A mail server, to which the connection smtp_default leads."""
-    logging.getLogger("mail.log").setLevel(logging.WARNING)
-    box = Mailbox()
-    controller = Controller(box, hostname="127.0.0.1", port=free_port())
-    controller.start()
-    monkeypatch.setenv("AIRFLOW_CONN_SMTP_DEFAULT", smtp_connection(controller.port))
-    monkeypatch.setenv("AIRFLOW_VAR_SPARKIFY_ALERTS", ONCALL)
-    yield box
-    controller.stop()
-
-
-def smtp_connection(port):
-    extra = {"disable_ssl": True, "disable_tls": True, "from_email": "airflow@example.com"}
-    return json.dumps({"conn_type": "smtp", "host": "127.0.0.1", "port": port, "extra": extra})
 
 
 class Task(SimpleNamespace):

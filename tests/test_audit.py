@@ -14,7 +14,7 @@ from sparkify.tables import DDL, SQL_FOLDER, TABLES
 from tests.asset_state import AssetState, AssetStates
 from tests.conftest import context, rows
 from tests.pipeline import Pipeline, star
-from tests.test_runs import EVENT, PREFIXES, SONG, runs  # noqa: F401 - a fixture
+from tests.runs import EVENT, PREFIXES, SONG
 
 PREFIX = {"staging_events": "s3://runs/log_data/", "staging_songs": "s3://runs/song_data/"}
 CONNECTIONS = {"conn_id": "redshift", "aws_conn_id": "aws_default"}
@@ -29,7 +29,7 @@ def alerts(monkeypatch):
 
 
 @pytest.fixture
-def loaded(runs):  # noqa: F811
+def loaded(runs):
     runs()
     return runs
 
@@ -158,7 +158,7 @@ def test_plays_that_were_emptied_fail_with_a_remedy_that_brings_them_back(
     assert audited(loaded, "again")["check_tables"]
 
 
-def test_files_without_plays_fill_no_table_and_are_no_failure(runs, warehouse):  # noqa: F811
+def test_files_without_plays_fill_no_table_and_are_no_failure(runs, warehouse):
     runs.put("log_data/1.json", EVENT | {"page": "Home"})
     runs()
     assert rows(warehouse, "SELECT COUNT(*) FROM fact_songplays") == [(0,)]

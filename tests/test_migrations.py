@@ -13,7 +13,7 @@ from sparkify.operators import CreateTablesOperator
 from sparkify.tables import DDL, MIGRATIONS, SQL_FOLDER, TABLES
 from tests.conftest import REPOSITORY, context, rows
 from tests.pipeline import star
-from tests.test_runs import EVENT, PREFIXES, SONG, Runs
+from tests.runs import EVENT, PREFIXES, SONG, Runs
 
 OLDEST = (REPOSITORY / "tests" / "migrations" / "before_0001.sql").read_text()
 NEW_TABLES = ["etl_migrations", "etl_sessions"]

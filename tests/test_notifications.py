@@ -13,7 +13,7 @@ from sparkify.notifications import created_objects
 from sparkify.operators import stage_to_redshift
 from sparkify.state import WAREHOUSE
 from tests.conftest import rows
-from tests.test_runs import EVENT, OTHER_SONG, Runs, asked
+from tests.runs import EVENT, OTHER_SONG, Runs, asked
 
 LIST, LOOK_UP = ("ListObjectsV2", "runs"), ("HeadObject", "runs")
 LATER = "log_data/2018/11/later.json"

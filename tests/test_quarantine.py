@@ -14,8 +14,7 @@ from airflow.providers.amazon.aws.hooks.s3 import S3Hook
 from backports import zstd
 
 from tests.conftest import rows
-from tests.test_alerts import mailbox  # noqa: F401 - a fixture
-from tests.test_runs import EVENT, OTHER_SONG, PREFIXES, SONG, Runs
+from tests.runs import EVENT, OTHER_SONG, PREFIXES, SONG, Runs
 
 GOOD = EVENT | {"sessionId": 900}
 
@@ -279,7 +278,7 @@ def test_a_cleared_staging_task_needs_no_work_file(runs, warehouse):
     assert again["stage_events"]["files"] == 1
 
 
-def test_what_is_left_out_is_reported_with_reason_and_what_to_do(runs, mailbox):  # noqa: F811
+def test_what_is_left_out_is_reported_with_reason_and_what_to_do(runs, mailbox):
     runs.put_bytes("bad.json", json.dumps(plays(2)))
     runs.put_bytes("a.csv", "x")
     runs()

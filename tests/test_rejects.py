@@ -22,7 +22,7 @@ from sparkify.rejects import (
 from sparkify.sql import run_in_transaction
 from sparkify.tables import STAR
 from tests.conftest import rows
-from tests.test_runs import EVENT, OTHER_SONG, PREFIXES, Runs
+from tests.runs import EVENT, OTHER_SONG, PREFIXES, Runs
 
 
 def event(item, **changes):

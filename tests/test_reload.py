@@ -5,7 +5,7 @@ import pytest
 from sparkify.compat import AirflowFailException
 from sparkify.tables import STAR
 from tests.conftest import rows
-from tests.test_runs import EVENT, OTHER_SONG, SONG, runs  # noqa: F401 - a fixture
+from tests.runs import EVENT, OTHER_SONG, SONG
 
 DAY = 86_400_000
 WINDOW = {"replace_from": "2018-11-21T00:00:00Z", "replace_to": "2018-11-22T00:00:00Z"}
@@ -16,7 +16,7 @@ def star(warehouse):
 
 
 @pytest.mark.parametrize("params", [{}, WINDOW, {"dry_run": True}, {"check_ledger": True}], ids=str)
-def test_a_prefix_that_matches_no_file_is_refused_before_anything_is_changed(runs, warehouse, params):  # noqa: F811
+def test_a_prefix_that_matches_no_file_is_refused_before_anything_is_changed(runs, warehouse, params):
     runs.put("log_data/2018/11/21.json", EVENT | {"itemInSession": 2})
     runs()
     before = star(warehouse)
@@ -31,7 +31,7 @@ def test_a_prefix_that_matches_no_file_is_refused_before_anything_is_changed(run
 
 @pytest.mark.parametrize("prefix", ["s3://runs/log_data/2.json", "s3://runs/song_data/"])
 def test_a_window_that_the_reloaded_files_do_not_cover_is_refused_before_anything_is_deleted(
-    runs,  # noqa: F811
+    runs,
     warehouse,
     prefix,
 ):
@@ -45,7 +45,7 @@ def test_a_window_that_the_reloaded_files_do_not_cover_is_refused_before_anythin
     assert star(warehouse)["dim_time"] == before["dim_time"]
 
 
-def test_an_hour_that_the_reloaded_files_do_not_cover_is_named(runs, warehouse):  # noqa: F811
+def test_an_hour_that_the_reloaded_files_do_not_cover_is_named(runs, warehouse):
     runs.put("log_data/2.json", EVENT | {"sessionId": 819, "ts": EVENT["ts"] - DAY // 12})
     runs()
     before = star(warehouse)
@@ -58,7 +58,7 @@ def test_an_hour_that_the_reloaded_files_do_not_cover_is_named(runs, warehouse):
     assert star(warehouse) == before
 
 
-def test_a_correction_that_sorts_lower_arrives_if_it_is_reloaded(runs, warehouse):  # noqa: F811
+def test_a_correction_that_sorts_lower_arrives_if_it_is_reloaded(runs, warehouse):
     songs = "SELECT song_id, title, year FROM dim_songs ORDER BY song_id"
     artists = "SELECT name, location, latitude FROM dim_artists"
     users = "SELECT user_id, level, first_name FROM dim_users"
@@ -87,7 +87,7 @@ def test_a_correction_that_sorts_lower_arrives_if_it_is_reloaded(runs, warehouse
     assert star(warehouse) == after
 
 
-def test_reloading_yesterdays_file_does_not_undo_todays_event(runs, warehouse):  # noqa: F811
+def test_reloading_yesterdays_file_does_not_undo_todays_event(runs, warehouse):
     runs.put("log_data/today.json", EVENT | {"sessionId": 819, "ts": EVENT["ts"] + DAY, "level": "free"})
     runs()
     before = star(warehouse)
@@ -95,7 +95,7 @@ def test_reloading_yesterdays_file_does_not_undo_todays_event(runs, warehouse): 
     assert star(warehouse) == before
 
 
-def test_reloading_a_file_that_lost_the_last_play_of_a_user_asks_for_a_window(runs, warehouse):  # noqa: F811
+def test_reloading_a_file_that_lost_the_last_play_of_a_user_asks_for_a_window(runs, warehouse):
     other = EVENT | {"userId": "8", "sessionId": 900, "ts": EVENT["ts"] + 5000}
     runs.put("log_data/1.json", EVENT, EVENT | {"itemInSession": 1, "ts": EVENT["ts"] + 1000}, other)
     runs()

@@ -25,8 +25,8 @@ from sparkify.tables import MIGRATIONS, SQL_FOLDER, STAR, TABLES
 from tests.conftest import EVER, bound, everything_in, rows
 from tests.expected_star import expected_star, read_events, read_songs
 from tests.pipeline import Pipeline, star
+from tests.runs import EVENT, PREFIXES, SONG
 from tests.test_pipeline import airflow, masked
-from tests.test_runs import EVENT, PREFIXES, SONG
 
 USER, PASSWORD, ROLE = "sparkify_etl", "Least1privilege", "analysts"
 COPY_ROLE = os.environ["AIRFLOW_VAR_SPARKIFY_IAM_ROLE"]

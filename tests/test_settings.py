@@ -12,8 +12,8 @@ from sparkify.errors import may_pass
 from sparkify.validation import check_settings
 from tests.conftest import rows
 from tests.pipeline import Pipeline
+from tests.runs import EVENT, asked
 from tests.test_pipeline import airflow
-from tests.test_runs import EVENT, asked, runs  # noqa: F401 - a fixture
 
 SETTINGS = {
     "sparkify_log_data": "s3://udacity-dend/log_data/",
@@ -184,7 +184,7 @@ def test_a_missing_connection_is_named(metadata, created, monkeypatch):
 )
 @pytest.mark.parametrize("params", [{}, {"dry_run": True}, {"reload_prefix": "s3://runs/log_data/"}], ids=str)
 def test_a_run_with_a_wrong_setting_lists_and_changes_nothing(
-    runs,  # noqa: F811
+    runs,
     warehouse,
     s3_requests,
     variables,
@@ -202,7 +202,7 @@ def test_a_run_with_a_wrong_setting_lists_and_changes_nothing(
     assert after == tuple(count + more for count, more in zip(before[1], counting, strict=True))
 
 
-def test_a_variable_that_does_not_exist_fails_the_first_task_at_once(runs, monkeypatch):  # noqa: F811
+def test_a_variable_that_does_not_exist_fails_the_first_task_at_once(runs, monkeypatch):
     monkeypatch.delenv("AIRFLOW_VAR_SPARKIFY_IAM_ROLE")
     with pytest.raises(Exception, match=r"variable sparkify_iam_role does not exist .* Create it"):
         runs()
@@ -225,7 +225,7 @@ def test_the_log_of_a_run_ends_with_the_setting(metadata, created):
 
 
 @pytest.mark.parametrize("prefix", ["s3://runs/log_data", "s3://runs/log_data/"])
-def test_a_prefix_is_a_folder_with_or_without_its_slash(runs, warehouse, prefix):  # noqa: F811
+def test_a_prefix_is_a_folder_with_or_without_its_slash(runs, warehouse, prefix):
     runs.put("log_data_old/1.json", EVENT | {"sessionId": 999})
     runs.put("log_data.json", EVENT | {"sessionId": 998})
     runs.variables |= {"sparkify_log_data": prefix, "sparkify_song_data": "s3://runs/song_data"}

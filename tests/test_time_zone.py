@@ -11,7 +11,7 @@ from sparkify.operators import DataQualityOperator
 from sparkify.sql import run_in_transaction, run_one_by_one, run_statement
 from sparkify.tables import TABLES
 from tests.conftest import rows
-from tests.test_runs import EVENT, runs  # noqa: F401 - a fixture
+from tests.runs import EVENT
 
 TIMES = {
     "etl_migrations": "recorded_at",
@@ -58,7 +58,7 @@ def test_a_single_statement_is_run_in_utc_outside_of_a_transaction(in_tokyo):
     assert [text for (text,) in sent[:2]] == ["SET timezone TO 'UTC'", "SELECT SYSDATE WHERE $1 = 1"]
 
 
-def test_all_times_that_a_run_writes_are_utc(runs, in_tokyo):  # noqa: F811
+def test_all_times_that_a_run_writes_are_utc(runs, in_tokyo):
     runs.put("log_data/2.json", EVENT | {"sessionId": 1, "userId": ""}, EVENT | {"sessionId": "no number"})
     in_tokyo.run([f"DROP TABLE {table}" for table in TABLES])
     runs()
@@ -71,7 +71,7 @@ def test_all_times_that_a_run_writes_are_utc(runs, in_tokyo):  # noqa: F811
         assert now() - timedelta(minutes=5) < oldest <= newest <= now(), table
 
 
-def test_every_session_of_a_run_sets_its_time_zone(runs, warehouse):  # noqa: F811
+def test_every_session_of_a_run_sets_its_time_zone(runs, warehouse):
     runs()
     runs.put("log_data/2.json", EVENT | {"sessionId": 2})
     began = now()
